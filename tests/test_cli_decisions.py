@@ -21,6 +21,7 @@ from financial_assets.assets.rollout import rollout
 from financial_assets.cli.main import main
 from financial_assets.experiment.decision.record import Decision
 from financial_assets.experiment.decision.words import amount, signed_amount
+from financial_assets.experiment.metrics.registry import METRICS
 from financial_assets.experiment.plan.plan import DailyDeviation
 from financial_assets.experiment.rollout.controller import ExperimentController
 from financial_assets.experiment.rollout.state import AvailableModel, Rollout
@@ -136,13 +137,13 @@ def test_explain_prints_plan_looks_intervals_and_guardrails() -> None:
         "PROMOTE",
         decision.plan_digest[:12],
         "30 points: the test",
-        f"{amount(decision.detectable, 'accuracy')} in 20 days with 80 % power",
+        f"{amount(decision.detectable, METRICS['accuracy'])} in 20 days with 80 % power",
         "24 days seen; the planned test ended",
         f"{look.boundary:.2f}",
         f"{look.z:.2f}",
         f"majority {look.against['majority']:.2f}",
-        f"between {signed_amount(decision.always_on.low, 'accuracy')} and "
-        f"{signed_amount(decision.always_on.high, 'accuracy')}",
+        f"between {signed_amount(decision.always_on.low, METRICS['accuracy'])} and "
+        f"{signed_amount(decision.always_on.high, METRICS['accuracy'])}",
         "sample ratio",
         CHALLENGER,
     ):

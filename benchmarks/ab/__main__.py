@@ -9,8 +9,9 @@ import allocation
 import decision
 import error_rates
 import scale
+import whole_rule
 from table import main
 
 if __name__ == "__main__":
-    goals = {**error_rates.GOALS, **decision.GOALS, **allocation.GOALS, **scale.GOALS}
+    goals = {**error_rates.GOALS, **decision.GOALS, **whole_rule.GOALS, **allocation.GOALS, **scale.GOALS}
     sys.exit(main(goals, __doc__, alone=tuple(scale.GOALS)) > 0)

@@ -1,4 +1,4 @@
-"""Simulated years of two models and their baselines, judged by the real rule on each day until it ends the test.
+"""Simulated years of two models and their baselines, and the real rule on each of their days.
 
 Ten tickers whose returns, and whose days of disagreement, move together (a Gaussian copula with correlation .3): on a
 share ``q`` of the rows the two models disagree, and the challenger wins a disagreement with probability
@@ -13,9 +13,8 @@ from functools import cache
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy import special
-from table import NEVER, Array, Bools, first, running_z
+from table import Array, Bools
 
 from financial_assets.experiment.arms import Arm, WeightEpoch
 from financial_assets.experiment.decision.evidence import Evidence
@@ -25,9 +24,8 @@ from financial_assets.experiment.decision.rule import decide
 from financial_assets.experiment.paired_score import PairedDays
 from financial_assets.experiment.plan.plan import DailyDeviation, ExperimentPlan, make_plan
 from financial_assets.experiment.plan.policy import load_policy
-from financial_assets.experiment.statistics.capital import log_e_process, planned_stakes
-from financial_assets.experiment.statistics.group_sequential import z_of_t
-from financial_assets.portfolio.selection import deflated_sharpe_ratio
+from financial_assets.experiment.plan.whole_rule.power import simulate_power
+from financial_assets.experiment.plan.whole_rule.worlds import Worlds
 from financial_assets.portfolio.simulation import profit_and_loss
 
 DAYS, TICKERS, RHO, Q = 252, 10, 0.3, 0.3
@@ -39,7 +37,7 @@ ARMS = (
     Arm(CHALLENGER, "enhanced", 2, "challenger", 30, CUTOFF),
 )
 EPOCH = WeightEpoch("ab-experiment", 1, pd.Timestamp("2010-02-01", tz="UTC"), ARMS, "start")
-VERSIONS, COST_BPS = 3, 5.0
+COST_BPS = 5.0
 
 
 def together(rng: np.random.Generator, shape: tuple[int, ...], chance: Array | float) -> Bools:
@@ -104,80 +102,54 @@ def plan_for(edge_hoped: float | None = None) -> ExperimentPlan:
     assert spread is not None
     rules = load_policy()
     rules = replace(rules, experiment="ab-experiment")
-    found = make_plan(rules, EPOCH, EPOCH.challengers[0], spread, CUTOFF)
-    hoped = math.ceil(100 * found.detectable) / 100 if edge_hoped is None else edge_hoped
-    return make_plan(
-        replace(rules, test=replace(rules.test, plausible_effect=hoped)), EPOCH, EPOCH.challengers[0], spread, CUTOFF
-    )
 
+    def hoping(effect: float) -> ExperimentPlan:
+        hopeful = replace(rules, test=replace(rules.test, plausible_effect=effect))
+        return make_plan(hopeful, EPOCH, EPOCH.challengers[0], spread, CUTOFF, whole_rule=simulate_power)
 
-@dataclass(frozen=True)
-class Ending:
-    """How a test ended: the last decision and its day."""
-
-    decision: Decision
-    day: int
-
-
-def planned_day(plan: ExperimentPlan, daily: list[Array]) -> NDArray[np.int64]:
-    """Day of the first planned look at which the challenger beats each of the series ``[world]``, or ``NEVER``."""
-    looks = np.array(plan.looks)
-    z = np.stack([z_of_t(running_z(days)[:, looks - 1], looks - 1) for days in daily])
-    crossed = (z >= np.array(plan.boundaries)).all(axis=0)
-    return np.where(crossed.any(axis=-1), looks[crossed.argmax(axis=-1)], NEVER)
+    if edge_hoped is not None:
+        return hoping(edge_hoped)
+    found = hoping(math.ceil(100 * hoping(0.04).detectable) / 100)
+    return found if found.can_promote else hoping(found.test.plausible_effect + 0.01)
 
 
 class Court:
-    """The real rule over simulated years.
-
-    What it looks at is watched on each day in all worlds at once; :func:`decide` is called on the days on which it can
-    do anything but hold, and at the horizon. Planned looks, always-on bounds and guardrails that have fired stay so,
-    hence the shortcut loses nothing: :meth:`each_day` decides without it.
-    """
+    """The real rule over simulated years, decided on each day with all that it looks at."""
 
     def __init__(self, rng: np.random.Generator, years: Years, plan: ExperimentPlan) -> None:
-        self.years, self.plan, self.worlds = years, plan, len(years.champion)
+        self.years, self.plan, self.count = years, plan, len(years.champion)
         self.daily = {name: years.daily(name) for name in ("champion", *plan.must_beat)}
         shape = years.routed.shape
         self.latency = np.where(rng.random(shape) < 0.005, 1.0, 0.003)  # half of what is allowed
         self.failed = rng.random(shape) < 0.003
-        self.in_favour, self.worse = self._screened()
+        self.profit = self._profits(years.challenger) - self._profits(years.champion)
 
-    def _screened(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        test = self.plan.test
-        limit, stakes = (
-            math.log(2 / test.alpha_always),
-            planned_stakes(test.plausible_effect, self.plan.spread.deviation),
-        )
-        main, rivals = self.daily["champion"], [self.daily[name] for name in self.plan.must_beat]
-        sure = np.maximum.accumulate(log_e_process(main, stakes=stakes), axis=1) >= limit
-        for days in rivals:
-            sure &= np.maximum.accumulate(log_e_process(days), axis=1) >= limit
-        worse = log_e_process(-main, stakes=stakes) >= limit
-        return np.minimum(planned_day(self.plan, [main, *rivals]), first(sure)), first(worse)
+    def _profits(self, right: Bools) -> Array:
+        """Net return of each day, of positions by direction ``[world, day]``."""
+        signs = np.where(right, 1.0, -1.0) * np.where(self.years.returns > 0, 1.0, -1.0)
+        pairs = zip(signs, self.years.returns, strict=True)
+        return np.stack([profit_and_loss(own.T, moves.T, COST_BPS).net for own, moves in pairs])
+
+    def worlds(self) -> Worlds:
+        """The same days as the vectorised rule takes them."""
+        against = {name: days for name, days in self.daily.items() if name != "champion"}
+        return Worlds(self.daily["champion"], against, {"profit": self.profit}, "simulated")
 
     def decide(self, world: int, day: int) -> Decision:
         """The real rule on one day."""
         series = {
             name: PairedDays(SESSIONS[:day], values[world, :day], day * TICKERS, 0)
-            for name, values in self.daily.items()
+            for name, values in (*self.daily.items(), ("profit", self.profit))
         }
-        main = series.pop("champion")
+        main, guards = series.pop("champion"), {"profit": series.pop("profit")}
         return decide(
             self.plan,
             EPOCH,
-            Evidence(main, main, series, day * TICKERS, 0, "simulated"),
+            Evidence(main, main, series, day * TICKERS, 0, "simulated", guards=guards),
             self._traffic(world, day),
             as_of=SESSIONS[day - 1].date().isoformat(),
-            deflated_sharpe=lambda: self.sharpe(world, day),
+            deflated_sharpe=lambda: None,
         )
-
-    def sharpe(self, world: int, day: int) -> float:
-        """Deflated Sharpe ratio of the challenger's positions so far, after costs."""
-        returns, right = self.years.returns[world, :day].T, self.years.challenger[world, :day].T
-        positions = np.where(right, 1.0, -1.0) * np.where(returns > 0, 1.0, -1.0)
-        net = profit_and_loss(positions, returns, COST_BPS).net
-        return deflated_sharpe_ratio(net, VERSIONS, 1 / day) if day > 1 else 0.0
 
     def _traffic(self, world: int, day: int) -> TrafficEvidence:
         chosen = self.years.routed[world, :day].ravel()
@@ -190,21 +162,10 @@ class Court:
         }
         return watch_traffic(self.plan, [EPOCH], pd.DataFrame(frame))
 
-    def ending(self, world: int) -> Ending:
-        """The first decision that is not to hold, or the one at the horizon."""
-        begin = int(min(self.in_favour[world], self.worse[world], DAYS))
-        for day in range(begin, DAYS):
-            if day < self.worse[world] and self.sharpe(world, day) < self.plan.test.deflated_sharpe:
-                continue  # in favour, but a promotion would be held for this
+    def each_day(self, world: int) -> tuple[str, int]:
+        """What a test ends with, and its day."""
+        for day in range(1, DAYS + 1):
             decision = self.decide(world, day)
-            if decision.action != "hold":
-                return Ending(decision, day)
-        return Ending(self.decide(world, DAYS), DAYS)
-
-    def each_day(self, world: int) -> Ending:
-        """The same, deciding on each day."""
-        for day in range(1, DAYS):
-            decision = self.decide(world, day)
-            if decision.action != "hold":
-                return Ending(decision, day)
-        return Ending(self.decide(world, DAYS), DAYS)
+            if decision.ended:
+                return decision.action, day
+        return "hold", DAYS

@@ -9,8 +9,10 @@ import pandas as pd
 from financial_assets.assets.market import price_panel
 from financial_assets.errors import ManifestError, TargetError, TrainingError
 from financial_assets.experiment.arms import Arm, WeightEpoch
+from financial_assets.experiment.decision.words import power_in_words
 from financial_assets.experiment.plan.expected_deviation import expected_deviation
 from financial_assets.experiment.plan.plan import DailyDeviation, ExperimentPlan
+from financial_assets.experiment.plan.whole_rule.power import simulate_power
 from financial_assets.experiment.rollout.controller import ExperimentController
 from financial_assets.experiment.rollout.renumbering import follow_registry
 from financial_assets.experiment.rollout.routing import apply_epoch, point_aliases
@@ -121,7 +123,13 @@ def make_experiment_asset(predictors: Sequence[dg.AssetsDefinition], made: Colle
             plans = ExperimentController(rollout).register(
                 lambda challenger: _expected_deviation(context, market, models, rollout, epoch.champion, challenger),
                 market.clock().now(),
+                whole_rule=lambda plan: simulate_power(plan, progress=context.log.info),
             )
+            for waits in ExperimentController(rollout).waiting():
+                context.log.warning(
+                    f"{waits.model} waits for its test: running tests hold all of the error probability; it starts "
+                    "when one of them ends"
+                )
             former = rollout.former_regimes()
         manifest = apply_epoch(epoch, target, serving.kubernetes_namespace, serving.ready_timeout, former=former)
         route = _ask_once(market, serving, epoch)
@@ -234,7 +242,7 @@ def _expected_deviation(
     except TrainingError as error:  # e.g. registered by somebody else's training
         context.log.warning(f"the plan assumes a daily deviation of the arms' scores, because {error}")
         return DailyDeviation.assumed(tickers, metric)
-    return expected_deviation(champions, challengers, metric, tickers)
+    return expected_deviation(champions, challengers, metric, tickers, market.load_panel())
 
 
 def _plan_metadata(plans: Sequence[ExperimentPlan]) -> dict[str, Any]:
@@ -245,6 +253,7 @@ def _plan_metadata(plans: Sequence[ExperimentPlan]) -> dict[str, Any]:
         metadata[f"plan{of}"] = dg.MetadataValue.json(plan.to_dict())
         metadata[f"minimum detectable effect{of}"] = rounded(plan.detectable)
         metadata[f"days for the plausible effect{of}"] = plan.days_for_plausible
+        metadata[f"power of the whole rule{of}"] = "\n".join(power_in_words(plan))
     return metadata
 
 

@@ -65,7 +65,10 @@ def data_cutoff(context: dg.AssetExecutionContext, market: Market) -> pd.Timesta
 
 @dg.asset(group_name=GROUP, owners=OWNERS, kinds={"scikitlearn"}, code_version="1", deps=[features])
 def baselines(context: dg.AssetExecutionContext, market: Market, models: Models) -> dg.MaterializeResult:
-    """Reference forecasters: majority class, persistence, logistic regression and historical quantiles.
+    """Reference forecasters of direction, risk and ranking.
+
+    Majority class, persistence and logistic regression; historical quantiles, filtered historical simulation,
+    RiskMetrics and HAR; reversal and momentum.
 
     They are fitted on the same blocks as the networks, and every model is compared with them. The variant called
     `baseline` is a network and not one of them.
@@ -78,6 +81,8 @@ def baselines(context: dg.AssetExecutionContext, market: Market, models: Models)
     )
     models.keep_baselines(fitted)
     context.log.info(f"majority class: up {fitted.majority_up:.1%} of the time in the fit block")
+    if fitted.har_silent:
+        context.log.warning(f"the baseline har says nothing of some tickers: {fitted.har_silent}")
     weights = pd.DataFrame({"feature": fitted.feature_names, "coefficient": fitted.coefficients})
     order = weights["coefficient"].abs().sort_values(ascending=False).index
     return dg.MaterializeResult(
@@ -86,6 +91,7 @@ def baselines(context: dg.AssetExecutionContext, market: Market, models: Models)
             "share up in the fit block": fitted.majority_up,
             "data cut-off": fitted.cutoff,
             "logistic regularisation C": fitted.regularisation,
+            "without a HAR forecast": fitted.har_silent or "no ticker",
             "largest logistic coefficients": table(weights.loc[order].head(20)),
             "file": link(models.baselines_path),
         },

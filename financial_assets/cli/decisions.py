@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import click
@@ -100,7 +101,8 @@ def _find(ab_test: ABTestState, digest: str) -> Decision:
 def _explain(console: Console, plan: ExperimentPlan, decision: Decision) -> None:
     from financial_assets.cli.tables import make_table
     from financial_assets.experiment.decision.guardrail_words import guardrail_lines
-    from financial_assets.experiment.decision.words import amount, progress, signed_amount
+    from financial_assets.experiment.decision.series import metric_of
+    from financial_assets.experiment.decision.words import amount, power_in_words, progress, signed_amount
 
     test = plan.test
     rows = [
@@ -108,16 +110,18 @@ def _explain(console: Console, plan: ExperimentPlan, decision: Decision) -> None
             "registered",
             f"as of {plan.registered_as_of}; evidence: sessions after {plan.starts_after}; plan {plan.digest[:12]}",
         ),
-        ("metric", f"{test.metric}; better by more than {amount(test.margin, test.metric)}"),
-        ("daily deviation", f"{amount(plan.spread.deviation, test.metric)}: {plan.spread.basis}"),
+        ("metric", f"{test.metric}; better by more than {amount(test.margin, metric_of(plan))}"),
+        ("daily deviation", f"{amount(plan.spread.deviation, metric_of(plan))}: {plan.spread.basis}"),
         (
             "smallest detectable",
-            f"{amount(plan.detectable, test.metric)} in {plan.looks[-1]} days with {100 * test.power:.0f} % power",
+            f"{amount(plan.detectable, metric_of(plan))} in {plan.looks[-1]} days with {100 * test.power:.0f} % power"
+            + (", by the whole rule" if plan.whole_rule else ""),
         ),
         (
             "most one can expect",
-            f"{amount(test.plausible_effect, test.metric)}, which takes {plan.days_for_plausible:,} days",
+            f"{amount(test.plausible_effect, metric_of(plan))}, which takes {plan.days_for_plausible:,} days",
         ),
+        *_conditions(plan),
         ("progress", "; ".join(progress(decision, plan))),
         (
             "error probability",
@@ -127,20 +131,25 @@ def _explain(console: Console, plan: ExperimentPlan, decision: Decision) -> None
         ),
     ]
     console.print(make_table("plan", ("", ""), rows))
+    for sentence in power_in_words(plan):
+        console.print(sentence, highlight=False)
     looks = {look.day: look for look in decision.looks}
     rows = [
         (
             str(day),
             f"{bound:.2f}",
             f"{looks[day].z:.2f}" if day in looks else "-",
-            ", ".join(f"{name} {z:.2f}" for name, z in looks[day].against.items()) if day in looks else "-",
+            _listed(looks[day].against) if day in looks else "-",
+            _listed(looks[day].guards) if day in looks else "-",
         )
         for day, bound in zip(plan.looks, plan.boundaries, strict=True)
     ]
-    console.print(make_table("planned looks", ("day", "needed z", "z seen", "z against references"), rows))
+    console.print(
+        make_table("planned looks", ("day", "needed z", "z seen", "z against baselines", "z of guards"), rows)
+    )
     always = decision.always_on
-    low, high = (signed_amount(bound, test.metric) for bound in (always.low, always.high))
-    mean = "no day yet" if decision.estimate is None else f"mean {signed_amount(decision.estimate, test.metric)}"
+    low, high = (signed_amount(bound, metric_of(plan)) for bound in (always.low, always.high))
+    mean = "no day yet" if decision.estimate is None else f"mean {signed_amount(decision.estimate, metric_of(plan))}"
     console.print(
         f"{decision.challenger} minus {decision.champion}: {mean}. With {plan.confidence.rstrip('%')} % confidence, "
         f"valid on every day: between {low} and {high}.",
@@ -157,3 +166,22 @@ def _explain(console: Console, plan: ExperimentPlan, decision: Decision) -> None
         for line in guardrail_lines(decision, plan)
     ]
     console.print(make_table("guardrails", ("", "state", "seen", "expected", "p-value"), rows))
+
+
+def _conditions(plan: ExperimentPlan) -> list[tuple[str, str]]:
+    """The conditions beside the champion's defeat; none of them under the first rule, whose record names them."""
+    from financial_assets.experiment.decision.series import metric_of
+    from financial_assets.experiment.decision.words import amount
+
+    if plan.rule == 1:
+        return []
+    test, margin = plan.test, amount(plan.noninferiority_margin, metric_of(plan))
+    hope = f"below {100 * test.futility:.0f} %" if test.futility else "never"
+    return [
+        ("baselines", f"not worse than {' and '.join(plan.must_beat)} by {margin}"),
+        ("ends without hope", f"{hope}: probability of winning at the most one can expect, at a look"),
+    ]
+
+
+def _listed(values: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {z:.2f}" for name, z in values.items()) or "-"

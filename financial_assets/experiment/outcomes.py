@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from financial_assets.experiment.keyed_rows import places
-from financial_assets.market.outcomes import next_session_return, return_ahead, traded_return
+from financial_assets.market.outcomes import next_excess_return, next_session_return, return_ahead, traded_return
 from financial_assets.market.panel import PricePanel
 from financial_assets.serving.bar_rules import SESSIONS_5D
 
@@ -39,8 +40,44 @@ class KnownPrices:
         """What they settle, see :func:`outcome_frame`; made when it is asked for, as it covers all sessions."""
         return outcome_frame(self.panel)
 
+    @cached_property
+    def scaled_outcomes(self) -> pd.DataFrame:
+        """The same with what :func:`outcome_frame` adds for metrics in units of the volatility."""
+        return outcome_frame(self.panel, scaled=True)
 
-def outcome_frame(panel: PricePanel) -> pd.DataFrame:
+
+_OUTCOMES = ("log_return", "traded_return", "outcome_5d")
+SCALED = ("volatility", "excess", "previous")
+"""What is added to outcomes for metrics in units of the volatility."""
+
+
+def outcome_matrices(panel: PricePanel, names: Collection[str]) -> dict[str, np.ndarray]:
+    """Outcomes by name, float64 ``[ticker, session]``, NaN while unknown: see :func:`outcome_frame`.
+
+    Parameters
+    ----------
+    panel
+        As for :func:`outcome_frame`.
+    names
+        Some of ``log_return``, ``traded_return``, ``outcome_5d``, ``volatility`` and ``excess``.
+    """
+    found: dict[str, np.ndarray] = {}
+    if "log_return" in names:
+        found["log_return"] = np.asarray(next_session_return(panel), dtype=np.float64)
+    if "traded_return" in names:
+        found["traded_return"] = np.asarray(traded_return(panel), dtype=np.float64)
+    if "outcome_5d" in names:
+        found["outcome_5d"] = return_ahead(panel, SESSIONS_5D)
+    if {"volatility", "excess"} & {*names}:
+        from financial_assets.models.training_data import panel_volatility  # torch: seconds, for who needs it only
+
+        volatility = panel_volatility(panel).double().numpy()
+        scaled = {"volatility": volatility, "excess": next_excess_return(panel) / volatility}
+        found |= {name: values for name, values in scaled.items() if name in names}
+    return found
+
+
+def outcome_frame(panel: PricePanel, *, scaled: bool = False) -> pd.DataFrame:
     """One row for each session and ticker whose label is known.
 
     It covers the whole universe: build it once per evaluation and pass it on.
@@ -49,6 +86,8 @@ def outcome_frame(panel: PricePanel) -> pd.DataFrame:
     ----------
     panel
         Prices up to the session that is evaluated: nothing later can enter the outcomes.
+    scaled
+        Add ``volatility``, ``excess`` and ``previous``.
 
     Returns
     -------
@@ -56,22 +95,24 @@ def outcome_frame(panel: PricePanel) -> pd.DataFrame:
         ``session``, ``ticker``, ``log_return`` (adjusted close t to t+1), ``up`` (bool: it is positive),
         ``traded_return`` (simple return from the open of t+1 to the open of t+2; NaN while unknown) and ``outcome_5d``
         (log return of the adjusted close t to t+5; NaN until that session is over, or where the ticker did not trade).
+        With ``scaled`` also ``volatility`` (daily, known at the close of t: ``features.bars.causal_volatility``, which
+        looks back 129 sessions), ``excess`` (log return t to t+1 less that of the market, in units of it) and
+        ``previous`` (the session before; NaT at the first).
     """
-    labels = np.asarray(next_session_return(panel), dtype=np.float64)
-    week = return_ahead(panel, SESSIONS_5D)
-    traded = np.asarray(traded_return(panel), dtype=np.float64)
+    found = outcome_matrices(panel, _OUTCOMES + (SCALED if scaled else ()))
+    labels = found["log_return"]
     # A label is NaN where the next session is missing or not over yet: such rows are not due.
     ticker, session = np.nonzero(np.isfinite(labels))
-    return pd.DataFrame(
-        {
-            "session": panel.sessions[session],
-            "ticker": np.array(panel.tickers, dtype=object)[ticker],
-            "log_return": labels[ticker, session],
-            "up": labels[ticker, session] > 0,
-            "traded_return": traded[ticker, session],
-            "outcome_5d": week[ticker, session],
-        }
-    )
+    columns: dict[str, object] = {
+        "session": panel.sessions[session],
+        "ticker": np.array(panel.tickers, dtype=object)[ticker],
+        "log_return": labels[ticker, session],
+        "up": labels[ticker, session] > 0,
+    }
+    columns |= {name: values[ticker, session] for name, values in found.items() if name not in columns}
+    if scaled:
+        columns["previous"] = panel.sessions.to_series().shift().to_numpy()[session]
+    return pd.DataFrame(columns)
 
 
 def join_outcomes(predictions: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataFrame:

@@ -21,10 +21,13 @@ from financial_assets.models.baselines.fitted import (
     fit_baselines,
     trailing_quantiles,
 )
-from financial_assets.models.training_data import TrainingData
+from financial_assets.models.baselines.risk import fit_har
+from financial_assets.models.risk.bars import RiskBars
+from financial_assets.models.risk.registry import fit_forecasters
+from financial_assets.models.training_data import TrainingData, panel_volatility
 
-QUANTILES = list(PREDICTION_COLUMNS[4:])
-MODELS = ["filtered", "historical", "logistic", "majority", "persistence"]
+QUANTILES, QUANTILES_5D = list(PREDICTION_COLUMNS[4:9]), list(PREDICTION_COLUMNS[9:14])
+MODELS = ["ewma", "filtered", "har", "historical", "logistic", "majority", "momentum", "persistence", "reversal"]
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +47,15 @@ def test_table_is_tidy_and_complete(fitted: Baselines, features: FeaturePanel, p
     for name in ("logistic", "majority", "persistence"):
         assert answers.get_group(name)["probability_up"].between(0, 1).all()
         assert answers.get_group(name)[QUANTILES].isna().all(axis=None)
-    for name in ("filtered", "historical"):
+        assert answers.get_group(name)["excess_return"].isna().all()
+    for name in ("ewma", "filtered", "har", "historical"):
         assert answers.get_group(name)["probability_up"].isna().all()
         assert (np.diff(answers.get_group(name)[QUANTILES].to_numpy(), axis=1) > 0).all()
+    for name in ("ewma", "filtered", "har"):
+        assert (np.diff(answers.get_group(name)[QUANTILES_5D].to_numpy(), axis=1) > 0).all()
+    for name in ("reversal", "momentum"):
+        assert answers.get_group(name)["excess_return"].notna().all()
+        assert answers.get_group(name)[["probability_up", *QUANTILES, *QUANTILES_5D]].isna().all(axis=None)
 
 
 def test_constants_come_from_the_fit_block(
@@ -68,6 +77,57 @@ def test_historical_quantiles_are_those_of_the_last_returns(
     returns = np.diff(np.log(panel.values[1, 3].astype(float)))[700 - HISTORY : 700]
     assert len(returns) == HISTORY
     assert row[QUANTILES].to_numpy()[0] == pytest.approx(np.quantile(returns, [0.01, 0.05, 0.5, 0.95, 0.99]))
+
+
+def test_risk_baselines_are_the_forecasters_of_risk(
+    fitted: Baselines, features: FeaturePanel, panel: PricePanel, cutoff: pd.Timestamp
+) -> None:
+    bars, later = RiskBars.of(panel), panel.sessions[panel.sessions > cutoff][:5]
+    forecasters = fit_forecasters(bars, cutoff, ["ewma", "har"])
+    table = fitted.predict(features, panel, later)
+    rows = np.nonzero(np.ones((len(later), len(panel.tickers))))
+    at = rows[1], panel.sessions.get_indexer(later)[rows[0]]
+    for name, forecaster in forecasters.items():
+        own = table[table["model"] == name]
+        for horizon, columns in ((1, QUANTILES), (5, QUANTILES_5D)):
+            np.testing.assert_allclose(own[columns], forecaster.forecast(bars, horizon).quantiles[at], rtol=1e-12)
+    filtered = table[table["model"] == "filtered"]
+    assert 1.5 < np.median(filtered["q99_5d"] / filtered["q99"]) < 3.0
+
+
+def test_ranks_are_past_moves_less_the_market_in_units_of_volatility(
+    fitted: Baselines, features: FeaturePanel, panel: PricePanel
+) -> None:
+    day = panel.sessions[700]
+    table = fitted.predict(features, panel, pd.DatetimeIndex([day])).set_index(["model", "ticker"])["excess_return"]
+    close, market = np.log(panel.values[1, 3].astype(float)), np.log(panel.values[1, 5].astype(float))
+    volatility = float(panel_volatility(panel)[1, 700])
+    for name, back, sign in (("reversal", 1, -1), ("momentum", 20, 1)):
+        move = close[700] - close[700 - back] - market[700] + market[700 - back]
+        assert table[name, "T1"] == pytest.approx(sign * move / (volatility * back**0.5))
+
+
+def test_baselines_of_before_answer_what_they_were_fitted_for(
+    fitted: Baselines, features: FeaturePanel, panel: PricePanel, tmp_path: Path
+) -> None:
+    fitted.save(tmp_path / "new.json")
+    assert Baselines.load(tmp_path / "new.json") == fitted
+    kept = json.loads((tmp_path / "new.json").read_text())
+    for name in ("scaled_quantiles_5d", "har", "har_silent"):
+        del kept[name]
+    (tmp_path / "old.json").write_text(json.dumps(kept))
+    day = panel.sessions[[700]]
+    table = Baselines.load(tmp_path / "old.json").predict(features, panel, day)
+    whole = fitted.predict(features, panel, day)
+    assert set(whole["model"]) - set(table["model"]) == {"har"}
+    same = [name for name in PREDICTION_COLUMNS if not name.endswith("_5d")]
+    pd.testing.assert_frame_equal(table[same], whole[whole["model"] != "har"][same].reset_index(drop=True))
+
+
+def test_a_history_too_short_for_the_regression_says_so(panel: PricePanel) -> None:
+    short = panel.until(panel.sessions[300])
+    assert fit_har(short, short.sessions[-1])[0] is None
+    assert "INGESTION_START_DATE" in fit_har(short, short.sessions[-1])[1]
 
 
 def test_trailing_quantiles_are_those_of_numpy_to_the_last_bit() -> None:

@@ -77,6 +77,14 @@ def test_platt_refuses_what_cannot_be_calibrated(case: str) -> None:
         fit_platt(logits, up, np.arange(len(logits)))
 
 
+def test_many_tickers_of_a_few_sessions_are_not_enough() -> None:
+    """They move together: 500 of one session know little more than one of them."""
+    logits, up = draw(1.0, 0.0, 1_000)
+    assert fit_platt(logits, up, np.arange(1_000) % 20).scale > 0
+    with pytest.raises(TrainingError, match="19 sessions, 20 are needed, however many tickers"):
+        fit_platt(logits, up, np.arange(1_000) % 19)
+
+
 @pytest.mark.parametrize("misfit", [0.4, 1.0, 3.0])
 def test_conformal_quantiles_cover_fresh_exchangeable_returns(misfit: float) -> None:
     rng = np.random.default_rng(1)

@@ -24,10 +24,17 @@ import numpy as np
 import pandas as pd
 
 from financial_assets.experiment import outcomes as outcomes_module
-from financial_assets.experiment import paired_score
 from financial_assets.experiment.decision import evidence as evidence_module
 from financial_assets.experiment.decision import looks
-from financial_assets.experiment.decision.evidence import Evidence, assemble, first_sessions, series_names, tabulate
+from financial_assets.experiment.decision import series as series_module
+from financial_assets.experiment.decision.evidence import (
+    Evidence,
+    assemble,
+    counts_of,
+    first_sessions,
+    series_names,
+    tabulate,
+)
 from financial_assets.experiment.decision.guardrails import longest_of_pairs
 from financial_assets.experiment.decision.kept_evidence import (
     STATE_ARRAYS,
@@ -37,22 +44,36 @@ from financial_assets.experiment.decision.kept_evidence import (
     save_evidence,
 )
 from financial_assets.experiment.decision.record import ConfidenceSequence
-from financial_assets.experiment.outcomes import KnownPrices, outcome_frame
-from financial_assets.experiment.paired_score import answer_columns
+from financial_assets.experiment.decision.series import (
+    looks_back,
+    needs_scaled_outcomes,
+    outcome_columns,
+    prediction_columns,
+)
+from financial_assets.experiment.metrics import books, direction, metric, paired, ranking, registry, risk
+from financial_assets.experiment.outcomes import KnownPrices, outcome_frame, outcome_matrices
 from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.experiment.prediction_log.reader import LogReader
 from financial_assets.experiment.statistics import betting, capital
 from financial_assets.experiment.statistics.betting import BettingSequence
 from financial_assets.kept import code_digest
 from financial_assets.market import outcomes as market_outcomes
-from financial_assets.market.outcomes import next_session_return
 from financial_assets.market.panel import PricePanel
-from financial_assets.scoring import classification, quantiles
+from financial_assets.portfolio import books as portfolio_books
+from financial_assets.scoring import classification, quantiles, volatility
+from financial_assets.scoring import ranking as ranking_scores
+from financial_assets.scoring import risk as risk_scores
+from financial_assets.serving.bar_rules import SESSIONS_5D
 
 EVIDENCE_COLUMNS = ("session", "ticker", "model", "status", "probability_up", "latency_s")
 """Columns of the log's direct predictions that evidence needs, beside those of the plan's metric."""
 
-_FORWARD = 2  # sessions after a decision that its outcomes reach
+_FORWARD = SESSIONS_5D  # sessions after a decision that its outcomes reach
+
+
+def evidence_columns(plan: ExperimentPlan) -> tuple[str, ...]:
+    """Columns of the log's direct predictions that a plan's evidence needs."""
+    return tuple(dict.fromkeys((*EVIDENCE_COLUMNS, *prediction_columns(plan))))
 
 
 class SessionPredictions(Protocol):
@@ -120,7 +141,7 @@ class EvidenceHistory:
         state, arrays = load_evidence(path)
         panel = _after(known.panel, pd.Timestamp(plan.starts_after))
         depends_on = _depends_on(name, panel)
-        digests = _outcome_digests(panel, with_returns=plan.test.metric == "pinball")
+        digests = _outcome_digests(plan, known.panel, panel)
         read = log.last_direct()
         pair = (plan.champion, plan.challenger)
         later = log.direct_after(pair, state.last, state.begun) if state.depends_on == depends_on else None
@@ -140,11 +161,12 @@ class EvidenceHistory:
             if (day := state.days.get(_iso(session))) is None
             or (day.outcomes, day.token) != (digest, tokens.get(session, ""))
         }
-        rows = _rows(plan, log, todo)
+        todo = _with_followers(plan, todo, panel.sessions)
+        rows = _rows(plan, log, _with_past(plan, todo, panel.sessions))
         if _moves_first_sessions(state, rows):
             todo = set(panel.sessions)
             state, rows = replace(state, first={}), _rows(plan, log, todo)
-        state = _updated(plan, state, todo, rows, baselines, panel, digests)
+        state = _updated(plan, state, todo, rows, baselines, (known.panel, panel), digests)
         pending = tuple(sorted({*state.pending, *to_come}))
         state = replace(state, last=read[0], count=read[1], begun=read[2], pending=pending)
         found = assemble(plan, _table(plan, state, digests))
@@ -171,8 +193,11 @@ def _between(panel: PricePanel, first: int, end: int) -> PricePanel:
 
 @cache
 def _code() -> str:
-    modules = (evidence_module, paired_score, outcomes_module, market_outcomes, classification, quantiles)
-    return code_digest((*modules, looks, betting, capital, sys.modules[__name__]), (np, pd))
+    evidence = (evidence_module, series_module, outcomes_module, market_outcomes)
+    metrics = (books, direction, metric, paired, ranking, registry, risk)
+    scores = (classification, portfolio_books, quantiles, ranking_scores, risk_scores, volatility)
+    sequences = (looks, betting, capital)
+    return code_digest((*evidence, *metrics, *scores, *sequences, sys.modules[__name__]), (np, pd))
 
 
 def _depends_on(plan: str, panel: PricePanel) -> str:
@@ -180,19 +205,52 @@ def _depends_on(plan: str, panel: PricePanel) -> str:
     return hashlib.sha256("\0".join((_code(), plan, *panel.tickers)).encode()).hexdigest()
 
 
-def _outcome_digests(panel: PricePanel, *, with_returns: bool) -> dict[pd.Timestamp, str]:
-    """Session -> digest of what its outcomes say, for sessions with any.
+def _memory(plan: ExperimentPlan) -> int:
+    """Sessions before one that its outcomes depend on: what a volatility looks back to."""
+    if not needs_scaled_outcomes(plan):
+        return 0
+    from financial_assets.features.bars import CAUSAL_VOLATILITY_LOOKBACK  # torch: seconds, for who needs it only
+
+    return CAUSAL_VOLATILITY_LOOKBACK
+
+
+def _with_past(plan: ExperimentPlan, sessions: set[pd.Timestamp], calendar: pd.DatetimeIndex) -> set[pd.Timestamp]:
+    """The sessions and, if their figures depend on it, the one before each."""
+    if not looks_back(plan) or not sessions:
+        return sessions
+    places = calendar.get_indexer(pd.DatetimeIndex(sorted(sessions))) - 1
+    return sessions | {*calendar[places[places >= 0]]}
+
+
+def _with_followers(plan: ExperimentPlan, sessions: set[pd.Timestamp], calendar: pd.DatetimeIndex) -> set[pd.Timestamp]:
+    """The sessions and, if its figures depend on them, the one after each."""
+    if not looks_back(plan) or not sessions:
+        return sessions
+    places = calendar.get_indexer(pd.DatetimeIndex(sorted(sessions))) + 1
+    return sessions | {*calendar[places[places < len(calendar)]]}
+
+
+def _outcome_digests(plan: ExperimentPlan, known: PricePanel, panel: PricePanel) -> dict[pd.Timestamp, str]:
+    """Session of ``panel`` -> digest of what its outcomes say, for sessions with any.
 
     The sign of a return is all that hits and losses of a probability depend on: prices that are rescaled after a
     dividend change returns in the last digit only.
     """
-    returns = np.ascontiguousarray(next_session_return(panel).T)
+    first = len(known.sessions) - len(panel.sessions)
+    start = max(first - _memory(plan), 0)
+    found = outcome_matrices(_between(known, start, len(known.sessions)), {"log_return", *outcome_columns(plan)})
+    matrices = {name: np.ascontiguousarray(values[:, first - start :].T) for name, values in found.items()}
+    returns = matrices["log_return"]
     is_known = np.isfinite(returns)
     said = np.where(is_known, (returns > 0).astype(np.int8), np.int8(-1))
+    # One NaN is as good as another, whatever its bits.
+    further = [
+        np.where(np.isnan(matrices[name]), np.nan, matrices[name]) for name in outcome_columns(plan) if name in found
+    ]
     rows = np.flatnonzero(is_known.any(axis=1))
     return {
         session: hashlib.blake2b(
-            said[row].tobytes() + (returns[row].tobytes() if with_returns else b""), digest_size=16
+            said[row].tobytes() + b"".join(values[row].tobytes() for values in further), digest_size=16
         ).hexdigest()
         for row, session in zip(rows, panel.sessions[rows], strict=True)
     }
@@ -200,7 +258,7 @@ def _outcome_digests(panel: PricePanel, *, with_returns: bool) -> dict[pd.Timest
 
 def _rows(plan: ExperimentPlan, log: LogReader, sessions: set[pd.Timestamp]) -> pd.DataFrame:
     """Direct predictions of the pair on some sessions, pending ones among them."""
-    columns = tuple(dict.fromkeys((*EVIDENCE_COLUMNS, *answer_columns(plan.test.metric))))
+    columns = evidence_columns(plan)
     pair = (plan.champion, plan.challenger)
     if not sessions:
         return log.direct((), columns=columns)
@@ -224,25 +282,27 @@ def _updated(
     todo: set[pd.Timestamp],
     rows: pd.DataFrame,
     baselines: SessionPredictions,
-    panel: PricePanel,
+    panels: tuple[PricePanel, PricePanel],
     digests: Mapping[pd.Timestamp, str],
 ) -> KeptEvidence:
-    """The state after the sessions ``todo`` were tabulated again."""
+    """The state after the sessions ``todo`` were tabulated again; ``panels`` are the whole one and the evidence's."""
     if not todo:
         return state
     pair = rows[rows["status"] != "pending"]
     first = {ticker: _iso(session) for ticker, session in first_sessions(pair).items()}
     first |= {ticker: min(day, first.get(ticker, day)) for ticker, day in state.first.items()}
     due = [session for session in todo if session in digests]
-    places = panel.sessions.get_indexer(pd.DatetimeIndex(due))
     again = {_iso(session) for session in todo}
     days = {day: kept for day, kept in state.days.items() if day not in again}
     if due:
-        span = _between(panel, int(places.min()), int(places.max()) + 1 + _FORWARD)
-        known = outcome_frame(span)
-        known = known[known["session"].isin(due)]
+        whole, panel = panels
+        needed = sorted(_with_past(plan, set(due), panel.sessions))
+        places = whole.sessions.get_indexer(pd.DatetimeIndex(needed))
+        span = _between(whole, max(int(places.min()) - _memory(plan), 0), int(places.max()) + 1 + _FORWARD)
+        known = outcome_frame(span, scaled=needs_scaled_outcomes(plan))
+        known = known[known["session"].isin(needed)]
         begun = {ticker: pd.Timestamp(day) for ticker, day in first.items()}
-        table = tabulate(plan, pair, baselines.of(due), known, begun).table
+        table = tabulate(plan, pair, baselines.of(needed), known, begun, only=due).table
         tokens = baselines.tokens
         for session, figures in _by_session(table).items():
             days[_iso(session)] = KeptDay(digests[session], tokens.get(session, ""), figures)
@@ -269,7 +329,7 @@ def _table(plan: ExperimentPlan, state: KeptEvidence, digests: Mapping[pd.Timest
         columns[name] = np.array([row[name] for row in rows], dtype=np.float64)
         counts = f"{name}/rows", f"{name}/unequal"
         columns |= {count: np.array([row[count] for row in rows], dtype=np.int64) for count in counts}
-    columns |= {name: np.array([row[name] for row in rows], dtype=np.int64) for name in ("due", "both")}
+    columns |= {name: np.array([row[name] for row in rows], dtype=np.int64) for name in counts_of(plan)}
     return pd.DataFrame(columns, index=pd.DatetimeIndex(sessions))
 
 

@@ -1,4 +1,8 @@
-"""What a plan's two tests say of the evidence so far: its planned looks, and the confidence sequence of every day."""
+"""What a plan's two tests say of the evidence so far: its planned looks, and the confidence sequence of every day.
+
+Under the second rule each look has an outcome of its own (:data:`.record.Outcome`): what an earlier one showed is not
+carried on to a later one.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from financial_assets.experiment.decision.conditions import conditions_at, look_outcome
 from financial_assets.experiment.decision.evidence import Evidence
 from financial_assets.experiment.decision.record import ConfidenceSequence, Look
 from financial_assets.experiment.paired_score import PairedDays
@@ -17,7 +22,21 @@ from financial_assets.experiment.statistics.group_sequential import daily_z
 
 
 def due_looks(plan: ExperimentPlan, evidence: Evidence) -> tuple[Look, ...]:
-    """The planned looks whose day has come, up to the first that is crossed: later ones never take place."""
+    """The planned looks whose day has come; the first that finds harm or no hope is the last."""
+    if plan.rule == 1:
+        return _first_looks(plan, evidence)
+    looks = list[Look]()
+    for place, day in enumerate(plan.looks):
+        if day > len(evidence.main):
+            break
+        looks.append(look_outcome(plan, place, evidence, conditions_at(plan, evidence, day)))
+        if looks[-1].outcome in ("harm", "futile"):
+            break
+    return tuple(looks)
+
+
+def _first_looks(plan: ExperimentPlan, evidence: Evidence) -> tuple[Look, ...]:
+    """Those of the first rule, up to the first that is crossed: later ones never take place."""
     looks: list[Look] = []
     for day, boundary in zip(plan.looks, plan.boundaries, strict=True):
         if day > len(evidence.main) or (looks and looks[-1].crossed):
@@ -60,7 +79,9 @@ def watch(plan: ExperimentPlan, evidence: Evidence, extend: Extend | None = None
         low=low,
         high=high,
         log_e=main.log_e(margin),
-        against={name: _beaten_by(plan, days.differences) for name, days in evidence.against.items()},
+        against={name: _beaten_by(plan, days.differences) for name, days in evidence.against.items()}
+        if plan.rule == 1
+        else {},
     )
 
 

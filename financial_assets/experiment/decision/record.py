@@ -11,12 +11,33 @@ from financial_assets.experiment.canonical import CanonicalRecord
 
 Action = Literal["promote", "hold", "rollback"]
 
+Outcome = Literal["", "promote", "held", "uneven", "harm", "futile", "open"]
+"""What a look came to: ``promote``: won, with all conditions; ``held``: won, but for a condition; ``uneven``: won, but
+days are too uneven for a mean to be trusted; ``harm``: the challenger is worse; ``futile``: winning has become
+improbable; ``open``: none of them. Empty: a look of the first rule, which had no such thing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Look:
     """One planned look: the day count, the z-value of the challenger's advantage beyond the margin, the boundary.
 
-    ``against`` are the z-values of the challenger against each baseline that it must beat, at the same day.
+    Attributes
+    ----------
+    day, session
+        Evaluated days, and the last of them (ISO date).
+    z, boundary
+        Of the advantage over the champion.
+    against
+        z-values of the challenger against each baseline at the same day; of its advantage plus the margin of
+        non-inferiority, under the first rule without.
+    guards
+        z-values of the challenger against the champion in what it must not do harm in, margins included.
+    deviation
+        Long-run standard deviation of a day, estimated from the days about their own mean, which reveals nothing of it.
+    conditional_power
+        Probability that the challenger still wins by the horizon, were the plausible effect true.
+    outcome
+        What it came to.
     """
 
     day: int
@@ -24,11 +45,34 @@ class Look:
     z: float
     boundary: float
     against: Mapping[str, float]
+    guards: Mapping[str, float] = field(default_factory=dict)
+    deviation: float | None = None
+    conditional_power: float | None = None
+    outcome: Outcome = ""
 
     @property
     def crossed(self) -> bool:
-        """Whether the challenger is better than the champion *and* than every baseline at this look."""
+        """Whether the look is won: against the champion, and with all that the rule asks for beside it."""
+        if self.outcome:
+            return self.outcome == "promote"
         return self.z >= self.boundary and all(z >= self.boundary for z in self.against.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The conditions of a promotion as of the decision's own day.
+
+    Attributes
+    ----------
+    against, guards
+        As those of a :class:`Look`.
+    sequence
+        Whether the always-on sequence shows the challenger to be better on this very day, and may decide.
+    """
+
+    against: Mapping[str, float]
+    guards: Mapping[str, float]
+    sequence: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +176,8 @@ class Decision(CanonicalRecord):
         Whether the test is over: nothing more will be concluded from this plan.
     weights
         Weights that follow, by served name.
+    standing
+        The conditions of a promotion on this day; ``None`` under the first rule.
     """
 
     kind = "decision"
@@ -156,10 +202,17 @@ class Decision(CanonicalRecord):
     deflated_sharpe: float | None
     ended: bool
     weights: Mapping[str, int]
+    standing: Standing | None = None
 
     def stored(self) -> dict[str, Any]:
-        """All values but those that are shown beside a record only."""
+        """All values but those that are shown beside a record only, and those that the first rule did not have."""
         values = dataclasses.asdict(self)
+        if self.standing is None:
+            del values["standing"]
+        for look in values["looks"]:
+            if not look["outcome"]:
+                for name in ("guards", "deviation", "conditional_power", "outcome"):
+                    del look[name]
         for guardrail in values["guardrails"]:
             del guardrail["p_value"]
         return values

@@ -1,19 +1,29 @@
 """Promote, hold or roll back: a pure function of plan, evidence and traffic.
 
-A challenger is promoted at a planned look that crosses its group-sequential boundary, or on the day when the always-on
-confidence sequence clears the margin; in both cases only if the plan could have found the plausible effect, every
-baseline is beaten at the same look, no guardrail has fired and nothing is missing. It is rolled back when one of its
-guardrails fires, or when the always-on sequence shows it to be worse by more than the margin. Everything else is
-"hold", with the reason. Spotify, Choosing a sequential testing framework (2023), compares the two kinds of looks;
-Choe and Ramdas (2024), Comparing sequential forecasters, is the always-on one.
+A challenger is promoted if it is shown to be better than the champion: at a planned look whose group-sequential
+boundary its advantage crosses, or on a day on which the always-on sequence clears the margin. It must then be shown not
+to be worse than a baseline by the registered margin, must not be shown to do harm (profit, tail, right directions), and
+no guardrail of the traffic may have fired. Only the comparison with the champion can go wrong by chance: the error
+probability of a false promotion is that of its looks and its sequence, whatever the conditions (:mod:`.conditions`).
+
+It is rolled back when one of its guardrails fires, when a look crosses the boundary on the other side, or when the
+sequence shows it to be worse by more than the margin. A look at which winning has become improbable ends the test.
+Everything else is "hold", with the reason and the way on. What a look showed counts at that look, for the registered
+number of sessions; after the test has ended nobody is promoted.
+
+Spotify, Choosing a sequential testing framework (2023), compares the two kinds of looks; Choe and Ramdas (2024),
+Comparing sequential forecasters, is the always-on one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.arms import WeightEpoch
+from financial_assets.experiment.decision import first_rule, reasons
+from financial_assets.experiment.decision.conditions import Conditions, needed_z, standing_of
 from financial_assets.experiment.decision.evidence import Evidence
 from financial_assets.experiment.decision.looks import due_looks, watch
 from financial_assets.experiment.decision.record import (
@@ -22,9 +32,9 @@ from financial_assets.experiment.decision.record import (
     Decision,
     Guardrail,
     Look,
+    Standing,
     TrafficEvidence,
 )
-from financial_assets.experiment.paired_score import in_words
 from financial_assets.experiment.plan.plan import ExperimentPlan
 
 
@@ -58,18 +68,26 @@ def decide(
     Raises
     ------
     ExperimentError
-        The evidence is silent about a baseline that the plan wants to be beaten.
+        The evidence is silent about a baseline of the plan.
     """
     silent = [name for name in plan.must_beat if name not in evidence.against]
     if silent:
-        raise ExperimentError(f"the plan wants {', '.join(silent)} to be beaten, but the evidence does not name it")
+        wanted = "to be beaten" if plan.rule == 1 else "to be compared with"
+        raise ExperimentError(f"the plan wants {', '.join(silent)} {wanted}, but the evidence does not name it")
     looks, always_on = due_looks(plan, evidence), always_on or watch(plan, evidence)
     guardrails = (*traffic.guardrails, _completeness(plan, evidence))
-    action, reasons, sharpe = _judge(plan, evidence, guardrails, looks, always_on, deflated_sharpe)
-    days = len(evidence.main)
+    days, standing = len(evidence.main), None
+    if plan.rule == 1:
+        action, why, sharpe = first_rule.judge(plan, evidence, guardrails, looks, always_on, deflated_sharpe)
+        ended = action != "hold" or days >= plan.looks[-1]
+    else:
+        standing = standing_of(plan, evidence, always_on.log_e)
+        case = Case(plan, days, looks, always_on, standing)
+        action, why, sharpe = _judge(case, guardrails, deflated_sharpe)
+        ended = action != "hold" or case.is_over
     return Decision(
         action=action,
-        reasons=reasons,
+        reasons=why,
         experiment=plan.experiment,
         champion=plan.champion,
         challenger=plan.challenger,
@@ -86,9 +104,103 @@ def decide(
         alpha_spent=plan.spent[len(looks) - 1] if looks else 0.0,
         guardrails=guardrails,
         deflated_sharpe=sharpe,
-        ended=action != "hold" or days >= plan.looks[-1],
-        weights=_weights(action, plan, epoch, released=days >= plan.looks[-1] and plan.test.at_horizon == "release"),
+        ended=ended,
+        weights=_weights(action, plan, epoch, released=ended and plan.test.at_horizon == "release"),
+        standing=standing,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What the second rule judges.
+
+    Attributes
+    ----------
+    plan, days
+        The test, and its evaluated days.
+    looks, always_on
+        What its two tests say.
+    standing
+        The conditions as of the last day.
+    """
+
+    plan: ExperimentPlan
+    days: int
+    looks: Sequence[Look]
+    always_on: ConfidenceSequence
+    standing: Standing
+
+    @property
+    def latest(self) -> Look | None:
+        """The look that took place last."""
+        return self.looks[-1] if self.looks else None
+
+    @property
+    def won(self) -> Look | None:
+        """The latest look if it was won so recently that it may be acted on."""
+        look = self.latest
+        return look if look and look.crossed and self.days <= look.day + self.plan.act_within else None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody can be promoted by this test any more."""
+        if self.latest and self.latest.outcome in ("harm", "futile"):
+            return True
+        return self.days >= self.plan.looks[-1] and self.won is None  # on the last day the look decides
+
+    def unmet(self) -> tuple[list[str], list[str]]:
+        """The conditions that are not met on this day; see :meth:`.Conditions.unmet`."""
+        return Conditions(self.standing.against, self.standing.guards).unmet(needed_z(self.plan))
+
+
+def _judge(
+    case: Case, guardrails: Sequence[Guardrail], deflated_sharpe: Callable[[], float | None]
+) -> tuple[Action, tuple[str, ...], float | None]:
+    plan, always_on = case.plan, case.always_on
+    fired = [guardrail for guardrail in guardrails if guardrail.fired]
+    unsafe = [guardrail.reason for guardrail in fired if guardrail.action == "rollback"]
+    if unsafe:
+        return "rollback", tuple(unsafe), None
+    if fired:
+        return "hold", tuple(f"nothing can be concluded: {guardrail.reason}" for guardrail in fired), None
+    if case.days and always_on.high <= -plan.test.margin:
+        return "rollback", (reasons.worse_on_any_day(plan, always_on),), None
+    if case.latest and case.latest.outcome == "harm":
+        return "rollback", (reasons.worse_at_a_look(plan, case.latest),), None
+    favour = _in_favour(case)
+    if favour is None:
+        return "hold", _why_not(case), None
+    sharpe = deflated_sharpe()
+    against = [] if plan.can_promote else [reasons.underpowered(plan)]
+    if plan.test.deflated_sharpe and (sharpe is None or sharpe < plan.test.deflated_sharpe):
+        against.append(reasons.luck(plan, sharpe))
+    return ("hold", (*against, favour), sharpe) if against else ("promote", (favour,), sharpe)
+
+
+def _in_favour(case: Case) -> str | None:
+    if case.won:
+        return reasons.better_at_a_look(case.plan, case.won)
+    if case.standing.sequence and not case.is_over and not any(case.unmet()):
+        return reasons.better_on_any_day(case.plan, case.always_on)
+    return None
+
+
+def _why_not(case: Case) -> tuple[str, ...]:
+    """Why nothing is concluded, and what would have to happen."""
+    plan, latest = case.plan, case.latest
+    if not case.days:
+        return (reasons.no_day(plan),)
+    if case.is_over:
+        is_futile = latest is not None and latest.outcome == "futile"
+        ended = reasons.futile(plan, latest) if latest and is_futile else reasons.ended(plan, latest)
+        return (ended,) if plan.can_promote else (reasons.underpowered(plan), ended)
+    if not plan.can_promote:
+        return (reasons.underpowered(plan),)
+    if case.standing.sequence:
+        return (reasons.conditions_open(plan, *case.unmet()), reasons.next_look(plan, case.days))
+    if latest is None:
+        return (reasons.too_early(plan, case.days),)
+    return (reasons.no_winner_yet(plan, latest, case.days),)
 
 
 def _completeness(plan: ExperimentPlan, evidence: Evidence) -> Guardrail:
@@ -104,97 +216,6 @@ def _completeness(plan: ExperimentPlan, evidence: Evidence) -> Guardrail:
         reason=f"{evidence.missing:,} of {evidence.due:,} due predictions of the pair are missing ({share:.1%}; "
         f"allowed {allowed:.1%})",
     )
-
-
-def _judge(
-    plan: ExperimentPlan,
-    evidence: Evidence,
-    guardrails: Sequence[Guardrail],
-    looks: Sequence[Look],
-    always_on: ConfidenceSequence,
-    deflated_sharpe: Callable[[], float | None],
-) -> tuple[Action, tuple[str, ...], float | None]:
-    fired = [guardrail for guardrail in guardrails if guardrail.fired]
-    unsafe = [guardrail.reason for guardrail in fired if guardrail.action == "rollback"]
-    if unsafe:
-        return "rollback", tuple(unsafe), None
-    if fired:
-        return "hold", tuple(f"nothing can be concluded: {guardrail.reason}" for guardrail in fired), None
-    if always_on.high <= -plan.test.margin and len(evidence.main):
-        worse = (
-            f"{plan.challenger} is worse than {plan.champion}: the difference in {plan.test.metric} is at most "
-            f"{in_words(always_on.high, plan.test.metric)}, on every day with {plan.confidence} confidence"
-        )
-        return "rollback", (worse,), None
-    favour = _in_favour(plan, looks, always_on)
-    if favour is None:
-        return "hold", (_why_not_yet(plan, evidence, looks),), None
-    sharpe = deflated_sharpe() if plan.test.deflated_sharpe else None
-    against = _against(plan, evidence, sharpe)
-    return ("hold", (*against, favour), sharpe) if against else ("promote", (favour,), sharpe)
-
-
-def _in_favour(plan: ExperimentPlan, looks: Sequence[Look], always_on: ConfidenceSequence) -> str | None:
-    beaten = f"{plan.champion}, {' and '.join(plan.must_beat)}"
-    if looks and looks[-1].crossed:
-        look = looks[-1]
-        return (
-            f"{plan.challenger} is better than {beaten}: at the planned look on day {look.day} z = {look.z:.2f} "
-            f"crossed the boundary {look.boundary:.2f}"
-        )
-    if always_on.clears(plan.test.margin):
-        return (
-            f"{plan.challenger} is better than {beaten}: the always-on interval of the difference in "
-            f"{plan.test.metric} starts at {in_words(always_on.low, plan.test.metric)}, above the margin "
-            f"{plan.test.margin:g}"
-        )
-    return None
-
-
-def _against(plan: ExperimentPlan, evidence: Evidence, deflated_sharpe: float | None) -> list[str]:
-    """What speaks against a promotion although the evidence is in favour."""
-    against: list[str] = []
-    if not plan.can_promote:
-        against.append(_underpowered(plan))
-    if plan.test.metric != "accuracy" and float(evidence.accuracy.differences.mean()) <= 0:
-        against.append(
-            f"the {plan.test.metric} score is better, but not the share of right directions: check calibration"
-        )
-    wanted = plan.test.deflated_sharpe
-    if wanted and (deflated_sharpe is None or deflated_sharpe < wanted):
-        ratio = "is not defined" if deflated_sharpe is None else f"is {deflated_sharpe:.2f}"
-        against.append(
-            f"the deflated Sharpe ratio {ratio}, below {wanted:g}: its profit may be the luck of the best of all "
-            "registered versions"
-        )
-    return against
-
-
-def _underpowered(plan: ExperimentPlan) -> str:
-    return (
-        f"the plan cannot promote: by its horizon of {plan.looks[-1]} days it detects "
-        f"{in_words(plan.detectable, plan.test.metric).removeprefix('+')}, more than "
-        f"the plausible {plan.test.plausible_effect:g}; about {plan.days_for_plausible:,} days would do"
-    )
-
-
-def _why_not_yet(plan: ExperimentPlan, evidence: Evidence, looks: Sequence[Look]) -> str:
-    days = len(evidence.main)
-    if not days:
-        return f"no evidence yet: no outcome after {plan.starts_after} is known"
-    if not plan.can_promote:
-        return f"underpowered: {_underpowered(plan)}"
-    if days >= plan.looks[-1]:
-        released = f", {plan.challenger} is scored in pairs only" if plan.test.at_horizon == "release" else ""
-        return f"inconclusive at the horizon of {plan.looks[-1]} days: {plan.champion} stays{released}"
-    coming = next(day for day in plan.looks if day > days)
-    if not looks:
-        return f"too early: the first planned look is on day {coming}, this is day {days}"
-    short = [name for name, z in looks[-1].against.items() if z < looks[-1].boundary]
-    unbeaten = f"; not shown to beat {' and '.join(short)}" if short and looks[-1].z >= looks[-1].boundary else ""
-    last = looks[-1]
-    seen = f"z = {last.z:.2f} at day {last.day}, boundary {last.boundary:.2f}{unbeaten}"
-    return f"inconclusive so far: {seen}; next look on day {coming}"
 
 
 def _weights(action: Action, plan: ExperimentPlan, epoch: WeightEpoch, *, released: bool) -> Mapping[str, int]:

@@ -1,52 +1,34 @@
 """A decision in plain words: the same sentences and guardrail rows on the page, in Dagster, MLflow and the terminal.
 
-The reasons inside a record are part of its digest, which approvals and ``decide --repeat`` rely on, so they are never
-reworded. People are shown the sentences of this module instead, made from the figures of record and plan. A record
-that these do not explain, because other rules took it, is shown with its own reasons.
+Decisions of the second rule give their reasons in sentences already. Those of the first are shown in sentences that
+:mod:`.first_rule_words` makes from the figures of record and plan; a record that these do not explain, because it was
+taken otherwise, is shown with its own reasons.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
+from financial_assets.experiment.decision import first_rule_words
 from financial_assets.experiment.decision.guardrail_words import as_sentence, guardrail_sentence
-from financial_assets.experiment.decision.record import Action, Decision
-from financial_assets.experiment.paired_score import PairedMetric
+from financial_assets.experiment.decision.record import Decision
+from financial_assets.experiment.decision.series import metric_of
+from financial_assets.experiment.decision.units import amount, signed_amount
 from financial_assets.experiment.plan.plan import ExperimentPlan
-from financial_assets.market import calendar
 
-_UNITS: dict[PairedMetric, tuple[float, int, str]] = {
-    "accuracy": (100, 1, " points"),
-    "brier": (1, 4, ""),
-    "log_loss": (1, 4, " nats"),
-    "pinball": (10_000, 2, " basis points"),
-}
-_NAMES: dict[PairedMetric, str] = {
-    "accuracy": "accuracy",
-    "brier": "Brier score",
-    "log_loss": "log loss",
-    "pinball": "pinball loss",
-}
+__all__ = ["amount", "first_reason", "power_in_words", "progress", "reasons_in_words", "signed_amount"]
 
-
-def amount(value: float, metric: PairedMetric) -> str:
-    """The size of a difference with its unit: ``7 points`` of accuracy in percent."""
-    return signed_amount(abs(value), metric).removeprefix("+")
-
-
-def signed_amount(value: float, metric: PairedMetric) -> str:
-    """A difference with its sign and unit: ``-1.3 points``."""
-    scale, digits, unit = _UNITS[metric]
-    size = f"{round(scale * value, digits) + 0.0:+.{digits}f}"  # + 0.0: there is no "-0.0"
-    if metric == "accuracy":
-        size = size.removesuffix(".0")
-        unit = " point" if size in ("+1", "-1") else unit
-    return f"{size}{unit}"
+_PRICES = {"baselines": "the baselines", "guards": "the guards against harm", "futility": "ending without hope"}
 
 
 def reasons_in_words(decision: Decision, plan: ExperimentPlan) -> tuple[str, ...]:
     """Why the decision was taken, one or more sentences each; the first gives the deciding reason."""
-    action, reasons = _judge(decision, plan)
+    fired = [rail for rail in decision.guardrails if rail.fired]
+    if plan.rule == 2 and fired:
+        unsafe = [rail for rail in fired if rail.action == "rollback"]
+        sentences = [guardrail_sentence(rail, decision, plan) for rail in unsafe or fired]
+        return tuple(sentences if unsafe else [f"Nothing can be concluded. {sentence}" for sentence in sentences])
+    if plan.rule == 2:
+        return decision.reasons
+    action, reasons = first_rule_words.judge(decision, plan)
     if action != decision.action:
         return tuple(as_sentence(reason) for reason in decision.reasons)
     return reasons
@@ -60,122 +42,34 @@ def first_reason(decision: Decision, plan: ExperimentPlan | None) -> str:
 def progress(decision: Decision, plan: ExperimentPlan) -> tuple[str, str]:
     """How far the test has come: days seen, and what that means for the planned test."""
     horizon, seen = plan.looks[-1], f"{decision.days} day{'s' if decision.days != 1 else ''} seen"
-    if decision.looks and decision.looks[-1].crossed:
-        return seen, f"the planned test ended at the look on day {decision.looks[-1].day}"
+    latest = decision.looks[-1] if decision.looks else None
+    if latest and latest.outcome in ("harm", "futile"):
+        return seen, f"the test ended at the look on day {latest.day} ({latest.session})"
+    if latest and latest.crossed and (plan.rule == 1 or decision.action == "promote"):
+        return seen, f"the planned test ended at the look on day {latest.day}"
     if decision.days < horizon:
         looks = f"{len(decision.looks)} of {len(plan.looks)} planned looks have taken place"
         return f"{decision.days} of {horizon} planned days seen", looks
     return seen, f"the planned test ended on day {horizon} ({decision.looks[-1].session})"
 
 
-def _judge(decision: Decision, plan: ExperimentPlan) -> tuple[Action, tuple[str, ...]]:
-    """Action and reasons in the order of :func:`.rule.decide`: safety, then traffic, then evidence."""
-    fired = [rail for rail in decision.guardrails if rail.fired]
-    unsafe = [guardrail_sentence(rail, decision, plan) for rail in fired if rail.action == "rollback"]
-    if unsafe:
-        return "rollback", tuple(unsafe)
-    if fired:
-        sentences = [guardrail_sentence(rail, decision, plan) for rail in fired]
-        return "hold", tuple(f"Nothing can be concluded. {sentence}" for sentence in sentences)
-    metric, always = plan.test.metric, decision.always_on
-    if always.high <= -plan.test.margin and decision.days:
-        worse = amount(always.high, metric)
-        least = f"by at least {worse} in {_NAMES[metric]}" if always.high < 0 else f"in {_NAMES[metric]}"
-        return "rollback", (
-            f"{decision.challenger} is worse than {decision.champion} {least}, with {_confidence(plan)} confidence, "
-            "valid on every day.",
-        )
-    favour = _in_favour(decision, plan)
-    if favour is None:
-        return "hold", _not_yet(decision, plan)
-    against = _against(decision, plan)
-    return ("hold", (*against, favour)) if against else ("promote", (favour,))
-
-
-def _in_favour(decision: Decision, plan: ExperimentPlan) -> str | None:
-    beaten = f"{decision.challenger} is better than {_listed([decision.champion, *plan.must_beat])}"
-    metric, always = plan.test.metric, decision.always_on
-    if decision.looks and decision.looks[-1].crossed:
-        look = decision.looks[-1]
-        return (
-            f"{beaten}: at the planned look on day {look.day} the evidence reached z = {look.z:.2f}; "
-            f"{look.boundary:.2f} was needed."
-        )
-    if always.clears(plan.test.margin):
-        return (
-            f"{beaten}: its advantage in {_NAMES[metric]} is at least {amount(always.low, metric)} with "
-            f"{_confidence(plan)} confidence, valid on every day; more than {amount(plan.test.margin, metric)} was "
-            "needed."
-        )
-    return None
-
-
-def _against(decision: Decision, plan: ExperimentPlan) -> list[str]:
-    against: list[str] = []
-    if not plan.can_promote:
-        against.append(_underpowered(plan))
-    if any("but not the share of right directions" in reason for reason in decision.reasons):
-        against.append(
-            f"Its {_NAMES[plan.test.metric]} is better, but not its share of right directions: check its calibration."
-        )
-    needed, ratio = plan.test.deflated_sharpe, decision.deflated_sharpe
-    if needed and (ratio is None or ratio < needed):
-        shown = "is not defined" if ratio is None else f"is {ratio:.2f}"
-        against.append(
-            f"Its deflated Sharpe ratio {shown}; at least {needed:g} is needed. The profit may be the luck of the best "
-            "of all registered versions."
-        )
-    return against
-
-
-def _underpowered(plan: ExperimentPlan) -> str:
-    metric, days = plan.test.metric, plan.days_for_plausible
-    year = calendar.sessions_per_year()
-    years = f" ({days / year:.0f} years)" if days >= 2 * year else ""
+def power_in_words(plan: ExperimentPlan) -> tuple[str, ...]:
+    """What the plan's whole rule does, as simulated before the first day; nothing where it was not."""
+    power, metric = plan.whole_rule, metric_of(plan)
+    if power is None:
+        return ()
+    _, half, hoped, twice = (amount(effect, metric) for effect in power.effects)
+    none, some, most, nearly = (f"{100 * share:.0f} %" for share in power.promoted)
+    prices = [f"{_PRICES.get(name, name)} {100 * price:.0f}" for name, price in power.prices.items()]
+    if plan.detectable > plan.test.plausible_effect:
+        verdict = f"Underpowered: {100 * plan.test.power:.0f} % take {amount(plan.detectable, metric)}, "
+        verdict += f"or {plan.days_for_plausible:,} sessions."
+    else:
+        verdict = f"A difference of {amount(plan.detectable, metric)} is promoted in {100 * plan.test.power:.0f} %."
     return (
-        f"Not enough days to tell. A test of {plan.looks[-1]} days can only see differences of "
-        f"{amount(plan.detectable, metric)} or more in {_NAMES[metric]}; "
-        f"{amount(plan.test.plausible_effect, metric)} is the most one can expect here, and that would take about "
-        f"{days:,} trading days{years}."
+        f"A challenger that is better in {metric.title} by {hoped}, the most one can expect, is promoted in "
+        f"{most} of all tests; by {half}, in {some}; by {twice}, in {nearly}; an equal one in {none}. {verdict}",
+        f"A test takes {power.days[2]:.0f} sessions on average if the challenger is better by {hoped}, "
+        f"{power.days[0]:.0f} if it is equal.",
+        f"Of 100 such promotions the conditions prevent: {', '.join(prices)}.",
     )
-
-
-def _not_yet(decision: Decision, plan: ExperimentPlan) -> tuple[str, ...]:
-    days, horizon = decision.days, plan.looks[-1]
-    if not days:
-        return (f"No evidence yet: no session after {plan.starts_after} has a known outcome.",)
-    if days >= horizon:
-        ended = _ended(decision, plan)
-        return (_underpowered(plan), ended) if not plan.can_promote else (ended,)
-    if not plan.can_promote:
-        return (_underpowered(plan),)
-    coming = next(day for day in plan.looks if day > days)
-    if not decision.looks:
-        return (f"Too early to decide: the first planned look is on day {coming}; {days} have been seen.",)
-    last = decision.looks[-1]
-    short = [name for name, z in last.against.items() if z < last.boundary]
-    seen = f"at the planned look on day {last.day} the evidence reached z = {last.z:.2f} of {last.boundary:.2f} needed"
-    unbeaten = f", and it was not shown to beat {_listed(short)}" if short and last.z >= last.boundary else ""
-    return (f"No winner yet: {seen}{unbeaten}. The next look is on day {coming}.",)
-
-
-def _ended(decision: Decision, plan: ExperimentPlan) -> str:
-    """The end of a planned test without a winner, and what is still monitored."""
-    when = f" on {decision.looks[-1].session}" if decision.looks else ""
-    released = (
-        f" {decision.challenger} gets no more requests and is scored in pairs only."
-        if plan.test.at_horizon == "release"
-        else ""
-    )
-    return (
-        f"The planned test of {plan.looks[-1]} days ended{when} without a winner; {decision.champion} stays champion."
-        f"{released} Only the interval that is valid on every day and the guardrails are still monitored."
-    )
-
-
-def _confidence(plan: ExperimentPlan) -> str:
-    return f"{plan.confidence.rstrip('%')} %"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

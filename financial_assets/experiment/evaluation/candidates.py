@@ -17,14 +17,8 @@ from scipy import special
 
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.evaluation.skill import profit_of, trading_grid
-from financial_assets.experiment.paired_score import (
-    KEYS,
-    PairedDays,
-    PairedMetric,
-    paired_days,
-    rows_of,
-    same_keys,
-)
+from financial_assets.experiment.metrics.paired import KEYS, PairedDays, paired_days, rows_of, same_keys
+from financial_assets.experiment.metrics.registry import EARLIER_METRICS
 from financial_assets.experiment.statistics.asymptotic import asymptotic_interval, precision_for
 from financial_assets.experiment.statistics.bernstein import average_interval
 from financial_assets.experiment.statistics.capital import log_e_process
@@ -35,7 +29,7 @@ ALWAYS_ALPHA = 0.01
 """Error probability of the intervals that hold on all days, and false discovery rate of e-BH."""
 
 _PLANNED_DAYS = 252  # about which an asymptotic sequence is narrowest
-_LOSSES: Mapping[PairedMetric, str] = {"log_loss": "log loss", "pinball": "pinball loss"}
+_LOSSES = ("log_loss", "pinball")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +113,7 @@ def candidates(
     champion = rows.get(epoch.champion.model)
     arms = [] if champion is None else [arm for arm in (*epoch.challengers, *epoch.shadows) if arm.model in rows]
     pairs = {arm.model: _same_bars(rows[arm.model], rows[epoch.champion.model]) for arm in arms}
-    accuracy = {model: paired_days(*pair, "accuracy") for model, pair in pairs.items()}
+    accuracy = {model: paired_days(*pair, EARLIER_METRICS["accuracy"]) for model, pair in pairs.items()}
     # An interval needs two days; a candidate without them is not counted among those that p-values are adjusted for.
     arms = [arm for arm in arms if len(accuracy[arm.model]) > 1]
     differences = {arm.model: accuracy[arm.model].differences for arm in arms}
@@ -132,7 +126,7 @@ def candidates(
             name=arm.model,
             role=arm.role,
             difference=_one_look(accuracy[arm.model], level),
-            brier=_one_look(paired_days(*pairs[arm.model], "brier"), level),
+            brier=_one_look(paired_days(*pairs[arm.model], EARLIER_METRICS["brier"]), level),
             p_value=p_values[arm.model],
             holm=adjusted[arm.model],
             log_e=log_e[arm.model],
@@ -168,7 +162,8 @@ def _further(
     """The average so far, exactly, though it was not better on each day (the weak null: Choe and Ramdas 2024)."""
     low, high = average_interval(accuracy, ALWAYS_ALPHA)
     average = AlwaysValid("average accuracy so far", float(accuracy.mean()), low, high, "exact")
-    losses = [_asymptotic(name, paired_days(*pair, metric).differences) for metric, name in _LOSSES.items()]
+    scores = [EARLIER_METRICS[name] for name in _LOSSES]
+    losses = [_asymptotic(metric.title, paired_days(*pair, metric).differences) for metric in scores]
     grid = trading_grid(pair[0], sessions)
     ours, theirs = (profit_of(rows, grid, cost_bps) for rows in pair)
     if ours is None or theirs is None:

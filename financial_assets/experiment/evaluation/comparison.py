@@ -14,8 +14,9 @@ from financial_assets.errors import ExperimentError
 from financial_assets.experiment.arms import Arm, WeightEpoch
 from financial_assets.experiment.evaluation.measures import Comparison, Score
 from financial_assets.experiment.keyed_rows import places
+from financial_assets.experiment.metrics.paired import KEYS, paired_days, rows_of
+from financial_assets.experiment.metrics.registry import EARLIER_METRICS
 from financial_assets.experiment.outcomes import join_outcomes
-from financial_assets.experiment.paired_score import KEYS, paired_days, rows_of
 from financial_assets.experiment.plan.criteria import Criteria
 from financial_assets.experiment.prediction_log.schema import QUANTILE_COLUMNS
 from financial_assets.experiment.statistics.power import days_needed, minimum_detectable_effect
@@ -81,7 +82,9 @@ def due_baselines(baselines: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataFra
         raise ExperimentError(f"the frame of baseline predictions lacks the columns {', '.join(missing)}")
     if baselines.duplicated(["date", "ticker", "model"]).any():
         raise ExperimentError("the frame of baseline predictions holds a date, ticker and model more than once")
-    return join_outcomes(baselines[columns].rename(columns={"date": "session"}), outcomes)
+    # Baselines of the ranking answer neither: they are compared in the evidence of a plan only.
+    answered = baselines[columns].dropna(subset=columns[3:], how="all")
+    return join_outcomes(answered.rename(columns={"date": "session"}), outcomes)
 
 
 def baseline_rows(baselines: pd.DataFrame, rows: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
@@ -152,7 +155,7 @@ def compare(
     """
     if not {first, second} <= set(rows):
         return None
-    days = paired_days(rows[first], rows[second], score)
+    days = paired_days(rows[first], rows[second], EARLIER_METRICS[score])
     if len(days) < 2:
         return None
     # The plausible effect is in the unit of the test's metric, and says nothing about another score.

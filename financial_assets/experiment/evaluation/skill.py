@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 
 from financial_assets.experiment.evaluation.measures import ProfitAndLoss, Skill, TickerSkill
-from financial_assets.experiment.paired_score import PairedMetric, paired_score, without_gaps
+from financial_assets.experiment.metrics.metric import Metric
+from financial_assets.experiment.metrics.paired import without_gaps
+from financial_assets.experiment.metrics.registry import EARLIER_METRICS
 from financial_assets.experiment.prediction_log.schema import QUANTILE_COLUMNS
 from financial_assets.models.scores import LeakCheck, leak_alarm
 from financial_assets.portfolio import performance, simulation
@@ -86,9 +88,9 @@ def skill_of(name: str, role: str, rows: pd.DataFrame, grid: TradingGrid, cost_b
         name=name,
         role=role,
         accuracy=accuracy_of(direction, level),
-        brier=_loss("brier", direction, level),
-        log_loss=_loss("log_loss", direction, level),
-        pinball=_loss("pinball", quantiles, level),
+        brier=_loss(EARLIER_METRICS["brier"], direction, level),
+        log_loss=_loss(EARLIER_METRICS["log_loss"], direction, level),
+        pinball=_loss(EARLIER_METRICS["pinball"], quantiles, level),
         coverage_90=_coverage(quantiles, "q05", "q95", level),
         coverage_98=_coverage(quantiles, "q01", "q99", level),
         share_up=float(np.mean(probability > 0.5)) if has_direction else None,
@@ -140,12 +142,11 @@ def _shares(rows: pd.DataFrame, flags: np.ndarray) -> dict[str, tuple[int, float
     return dict(zip(map(str, tickers), shares, strict=True))
 
 
-def _loss(metric: PairedMetric, rows: pd.DataFrame, level: float) -> Interval | None:
+def _loss(metric: Metric, rows: pd.DataFrame, level: float) -> Interval | None:
     """Mean loss with its day-clustered interval; ``None`` with fewer than two days."""
     if rows["session"].nunique() < 2:
         return None
-    scores = paired_score(metric, rows, rows["up"].to_numpy(), rows["log_return"].to_numpy())
-    return day_clustered_mean(-scores, rows["session"].to_numpy(), level)
+    return day_clustered_mean(-metric.scores(rows), rows["session"].to_numpy(), level)
 
 
 def _coverage(rows: pd.DataFrame, low: str, high: str, level: float) -> Interval | None:

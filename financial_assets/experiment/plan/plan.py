@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
@@ -13,15 +14,26 @@ import pandas as pd
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.arms import Arm, WeightEpoch
 from financial_assets.experiment.canonical import CanonicalRecord
+from financial_assets.experiment.metrics.metric import Question
+from financial_assets.experiment.metrics.registry import METRICS
 from financial_assets.experiment.paired_score import PairedMetric
 from financial_assets.experiment.plan.policy import RolloutPolicy
 from financial_assets.experiment.plan.sections import GuardrailPolicy, TestPolicy
+from financial_assets.experiment.plan.whole_rule.figures import WholeRulePower
 
 MUST_BEAT = ("majority", "logistic")
-"""Baselines that a promoted model must be shown to beat."""
+"""Baselines that a promoted model must not be worse than by the plan's margin; under the first rule, must beat."""
+
+ACT_WITHIN = 10
+"""Sessions within which a look that was won must be acted on: later the evidence is too old to promote on."""
 
 _FEWEST_REFERENCE_DAYS = 20
-_CLIP_DEVIATIONS = 8.0
+_LATER_FIELDS = (
+    "rule", "question", "noninferiority_margin", "lags", "uneven", "autocorrelated", "act_within", "whole_rule"
+)  # fmt: skip
+_LATER_TEST = ("noninferiority", "guard_alpha", "guard_margins", "futility")
+_LATER_SPREAD = ("skewness", "autocorrelation")
+_LEAST_PART = 1e-6
 _NEVER = 99.0  # a boundary that no look reaches: so early that nothing may be spent yet
 
 
@@ -35,10 +47,29 @@ class DailyDeviation:
         Standard deviation of one day's mean difference, in units of the score.
     basis
         Where the number comes from, in words.
+    regime
+        Factor in ``deviation`` for a block that was calmer than the past, at least 1.
+    inflation
+        Variance of a mean of such days over that of independent ones, at least 1.
+    skewness, autocorrelation
+        Of those days, the first autocorrelation in its standard errors: they decide whether a mean of days is nearly
+        normal; 0 where nothing was measured.
+    sample
+        The days themselves, for simulations; not part of a record.
     """
 
     deviation: float
     basis: str
+    skewness: float = 0.0
+    autocorrelation: float = 0.0
+    sample: tuple[float, ...] = field(default=(), compare=False, repr=False)
+    regime: float = 1.0
+    inflation: float = 1.0
+
+    @property
+    def long_run(self) -> float:
+        """Deviation of independent days whose mean would be as uncertain: what power is computed from."""
+        return self.deviation * math.sqrt(self.inflation)
 
     @classmethod
     def of_days(cls, differences: np.ndarray, basis: str) -> DailyDeviation | None:
@@ -46,7 +77,18 @@ class DailyDeviation:
         if len(differences) < _FEWEST_REFERENCE_DAYS:
             return None
         deviation = float(np.std(differences, ddof=1))
-        return cls(deviation, f"{len(differences)} days of {basis}") if deviation > 0 else None
+        if deviation <= 0:
+            return None
+        # Imported here: it needs scipy, for which whoever reads recorded plans need not wait.
+        from financial_assets.experiment.statistics.long_run import autocorrelation, skewness
+
+        return cls(
+            deviation,
+            f"{len(differences)} days of {basis}",
+            skewness=float(skewness(differences)),
+            autocorrelation=float(autocorrelation(differences)),
+            sample=tuple(map(float, differences)),
+        )
 
     @classmethod
     def assumed(cls, tickers: int, metric: PairedMetric = "accuracy") -> DailyDeviation:
@@ -101,13 +143,31 @@ class ExperimentPlan(CanonicalRecord):
         expected deviations for the others: differences in Brier score are so small that bets on a range of 1 would see
         nothing, those in log and pinball loss have no range. What is said then holds for the clipped mean.
     detectable
-        Minimum detectable effect at the horizon with the plan's power.
+        Minimum detectable effect at the horizon with the plan's power: of the whole rule where it was simulated, else
+        of the looks against the champion alone.
     days_for_plausible
-        Days after which the plausible effect would be found with the plan's power.
+        Days after which the plausible effect would be found with the plan's power, likewise.
     must_beat
         Baselines.
     family
-        Challengers that are tested at the same time: each test gets this part of the error probabilities.
+        Tests that share the error probabilities: each gets this part of them.
+    rule
+        By which rule the test is judged: 1 for plans registered before there was a second (:mod:`.first_rule`), which
+        go on under it; 2 for new ones (:mod:`.decision.rule`). What follows belongs to the second.
+    question
+        What the test asks about.
+    noninferiority_margin
+        A challenger may be worse than a baseline by less than this, in the metric's unit.
+    lags
+        Lags up to which outcomes overlap: horizon of the metric in sessions, minus 1.
+    uneven, autocorrelated
+        Whether the days of the plan's spread had rare large losses or gains, or depended on each other. With uneven
+        days a mean is not nearly normal: the looks cannot promote, the always-on sequence decides with all of the error
+        probability. With dependent ones the sequence cannot promote: it is proof against anything but dependence.
+    act_within
+        Sessions within which a look that was won must be acted on.
+    whole_rule
+        What the rule does with all its conditions, simulated; ``None`` where it was not.
     """
 
     kind = "experiment plan"
@@ -128,6 +188,14 @@ class ExperimentPlan(CanonicalRecord):
     days_for_plausible: int
     must_beat: tuple[str, ...] = MUST_BEAT
     family: int = 1
+    rule: int = 1
+    question: Question = "direction"
+    noninferiority_margin: float = 0.0
+    lags: int = 0
+    uneven: bool = False
+    autocorrelated: bool = False
+    act_within: int = 0
+    whole_rule: WholeRulePower | None = None
 
     @property
     def alpha_planned(self) -> float:
@@ -140,8 +208,13 @@ class ExperimentPlan(CanonicalRecord):
 
     @property
     def alpha_always(self) -> float:
-        """Two-sided error probability of this test's always-on confidence sequence."""
-        return self.test.alpha_always / self.family
+        """Two-sided error probability of this test's always-on confidence sequence; all of it if days are uneven."""
+        return (self.test.alpha_always + (self.test.alpha_planned if self.uneven else 0.0)) / self.family
+
+    @property
+    def guard_margins(self) -> Mapping[str, float]:
+        """Guard -> how much worse than the champion a challenger may be shown to be."""
+        return {str(name): margin for name, margin in self.test.guard_margins.items()}
 
     @property
     def confidence(self) -> str:
@@ -156,12 +229,22 @@ class ExperimentPlan(CanonicalRecord):
     def stored(self) -> dict[str, Any]:
         """All values but rules that came later and are not used: older plans keep their digest."""
         values = dataclasses.asdict(self)
+        del values["spread"]["sample"]
         if self.family == 1:
             del values["family"]
+        for name in ("regime", "inflation"):
+            if values["spread"][name] == 1.0:
+                del values["spread"][name]
         if self.test.at_horizon == "keep":
             del values["test"]["at_horizon"]
         if self.guardrails.incident_requests == 1:
             del values["guardrails"]["incident_requests"], values["guardrails"]["incident_seconds"]
+        if self.rule == 1:
+            for section, later in ((values, _LATER_FIELDS), (values["test"], _LATER_TEST)):
+                for name in later:
+                    del section[name]
+            for name in _LATER_SPREAD:
+                del values["spread"][name]
         return values
 
     @classmethod
@@ -188,6 +271,8 @@ def make_plan(
     as_of: pd.Timestamp,
     *,
     seen: pd.Timestamp | None = None,
+    taken: float = 0.0,
+    whole_rule: Callable[[ExperimentPlan], WholeRulePower] | None = None,
 ) -> ExperimentPlan:
     """The plan of testing one of an epoch's challengers.
 
@@ -204,31 +289,37 @@ def make_plan(
     seen
         Last session whose paired outcome could be looked at before; ``None`` if there is none. What was seen is no
         evidence.
+    taken
+        Part of the error probabilities that running tests of the same experiment hold: the rest is all that is left.
+    whole_rule
+        Simulates the rule of a plan; ``None``: its power is that of the looks alone.
 
     Raises
     ------
     ExperimentError
-        It is no challenger of this epoch, or the margin lies beyond any difference that could be seen.
+        It is no challenger of this epoch, no error probability is left, or the margin lies beyond any difference that
+        could be seen.
     """
-    # The only user of scipy here: whoever reads recorded plans, as every command does, need not wait for it.
+    # Whoever reads recorded plans, as every command does, need not wait for scipy.
+    from financial_assets.experiment.statistics import long_run
     from financial_assets.experiment.statistics.group_sequential import GroupSequentialDesign
 
     if challenger is None or challenger not in epoch.challengers:
         who = "nobody" if challenger is None else challenger.model
         raise ExperimentError(f"{who} is no challenger of weight epoch {epoch.number}: there is nothing to test")
-    test, family = policy.test, max(len(policy.challengers), len(epoch.challengers))
+    test, family = policy.test, family_of(policy, epoch, taken)
     looks = planned_looks(test.horizon_sessions, test.looks)
     design = GroupSequentialDesign.of([day / looks[-1] for day in looks], test.alpha_planned / family)
     drift = design.drift_for(test.power)
     # Bets need bounded differences: the bound is fixed here, before any of them is seen.
-    bound = 1.0 if test.metric == "accuracy" else _CLIP_DEVIATIONS * spread.deviation
-    bound = min(1.0, bound) if test.metric == "brier" else bound
+    metric = METRICS[test.metric]
+    bound = metric.clip(spread.deviation)
     if test.margin > bound / 2:
         raise ExperimentError(
             f"the margin {test.margin:g} is more than half of {bound:.3g}, the largest daily difference in "
             f"{test.metric} that the plan expects: lower test.margin of the rollout policy"
         )
-    return ExperimentPlan(
+    plan = ExperimentPlan(
         experiment=epoch.experiment,
         champion=epoch.champion.model,
         challenger=challenger.model,
@@ -242,10 +333,41 @@ def make_plan(
         boundaries=tuple(min(z, _NEVER) for z in design.upper),
         spent=tuple(2 * share for share in design.spent),  # the design counts one side
         bound=bound,
-        detectable=test.margin + drift * spread.deviation / math.sqrt(test.horizon_sessions),
-        days_for_plausible=_days_for_plausible(spread.deviation, test, drift),
+        detectable=test.margin + drift * spread.long_run / math.sqrt(test.horizon_sessions),
+        days_for_plausible=_days_for_plausible(spread.long_run, test, drift),
+        must_beat=metric.baselines,
         family=family,
+        rule=2,
+        question=metric.question,
+        noninferiority_margin=test.noninferiority * test.plausible_effect,
+        lags=metric.least_lags,
+        uneven=abs(spread.skewness) > long_run.UNEVEN,
+        autocorrelated=spread.autocorrelation > long_run.AUTOCORRELATED,
+        act_within=ACT_WITHIN,
     )
+    return plan if whole_rule is None else _with_power(plan, whole_rule(plan))
+
+
+def family_of(policy: RolloutPolicy, epoch: WeightEpoch, taken: float) -> int:
+    """Among how many tests the error probabilities are divided for a new one, so that all together keep theirs.
+
+    Raises
+    ------
+    ExperimentError
+        Running tests hold all of them.
+    """
+    left = 1.0 - taken
+    if left < _LEAST_PART:
+        raise ExperimentError("running tests hold all of the error probability: a new one starts when one of them ends")
+    return max(len(policy.challengers), len(epoch.challengers), math.ceil(round(1 / left, 6)))
+
+
+def _with_power(plan: ExperimentPlan, power: WholeRulePower) -> ExperimentPlan:
+    """The plan with the figures of its whole rule in the place of those of the looks alone."""
+    margin = plan.test.margin
+    scale = ((power.detectable - margin) / (plan.test.plausible_effect - margin)) ** 2
+    days = math.ceil(plan.looks[-1] * scale)
+    return replace(plan, detectable=power.detectable, days_for_plausible=days, whole_rule=power)
 
 
 def _days_for_plausible(deviation: float, test: TestPolicy, drift: float) -> int:

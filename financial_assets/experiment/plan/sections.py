@@ -48,6 +48,16 @@ def _are_sectors(sectors: Mapping[str, str]) -> Mapping[str, str]:
     return sectors
 
 
+Guard = Literal["accuracy", "profit", "tail"]
+"""What a challenger must not be shown to be worse in, beside its metric."""
+
+
+def _are_margins(margins: Mapping[Guard, float]) -> Mapping[Guard, float]:
+    if not all(0 <= margin <= 1 for margin in margins.values()):
+        raise ValueError("margins from 0 to 1 for some of accuracy, profit, tail")
+    return margins
+
+
 @dataclass(frozen=True, slots=True, config=FORBID)
 class TestPolicy:
     """What the test of a challenger against the champion is, before any evidence is seen.
@@ -70,9 +80,19 @@ class TestPolicy:
         Evaluated sessions after which the test ends.
     looks
         Planned looks, evenly spaced up to the horizon.
+    noninferiority
+        A challenger may be worse than a baseline by less than this part of the plausible effect.
+    guard_alpha
+        One-sided error probability of "not worse than a baseline by that much" and of "shown to do harm".
+    guard_margins
+        Guard -> how much worse than the champion a challenger may be shown to be: ``accuracy`` in its own unit,
+        ``profit`` in net return of a day, ``tail`` in its score; 0 for those that are not named.
+    futility
+        A look ends the test if the probability of still winning, were the plausible effect true, is below this.
+        0: never.
     deflated_sharpe
         Probability that the challenger's Sharpe ratio is more than the luck of the best of all registered versions;
-        below it nothing is promoted. 0: not asked for.
+        below it nothing is promoted. 0: it is reported only.
     at_horizon
         What happens to a challenger that has not won by the horizon: ``keep`` its requests, or ``release`` them, so
         that it is scored in pairs only.
@@ -88,7 +108,11 @@ class TestPolicy:
     power: Annotated[float, between(0.5, 0.99)] = 0.8
     horizon_sessions: Annotated[int, between(20, 5040, whole=True)] = 252
     looks: Annotated[int, between(1, 12, whole=True)] = 4
-    deflated_sharpe: Annotated[float, between(0.0, 0.999)] = 0.95
+    noninferiority: Annotated[float, between(0.01, 10.0)] = 0.5
+    guard_alpha: Annotated[float, between(0.0001, 0.2)] = 0.05
+    guard_margins: Annotated[Mapping[Guard, float], AfterValidator(_are_margins)] = field(default_factory=dict)
+    futility: Annotated[float, between(0.0, 0.5)] = 0.15
+    deflated_sharpe: Annotated[float, between(0.0, 0.999)] = 0.0
     at_horizon: Literal["keep", "release"] = "keep"
 
 

@@ -14,18 +14,14 @@ from scipy import special
 from financial_assets.experiment.decision.evidence import Judgement
 from financial_assets.experiment.decision.looks import always_on_path
 from financial_assets.experiment.decision.record import Decision, Look
+from financial_assets.experiment.decision.series import metric_of
 from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.experiment.report.style import INK, ROLE_COLOURS, RULE, figure, legend
+from financial_assets.experiment.statistics.long_run import long_run_deviation
 
 _NEVER = 90.0
 _FEWEST_DAYS = 20
-_NAMES = {
-    "accuracy": "accuracy, pp",
-    "brier": "Brier score, better up",
-    "log_loss": "log loss, nats, better up",
-    "pinball": "pinball loss, bp, better up",
-}
-_SCALES = {"accuracy": 100, "pinball": 10_000}
+_AXIS_UNITS = {"points": "pp", "basis points": "bp"}
 _SETTLED = 20
 """The mean of fewer days swings so far that it would leave the plot, or flatten all that follows."""
 
@@ -106,7 +102,9 @@ def _needed(plan: ExperimentPlan, differences: np.ndarray, day: int, boundary: f
     """The mean at which the look's z-value is the boundary; z has the p-value of Student's t, as the decision's."""
     if boundary >= _NEVER:
         return None
-    seen = float(differences[:day].std(ddof=1)) if len(differences) >= max(day, _FEWEST_DAYS) else 0.0
+    seen, days = 0.0, differences[:day]
+    if len(differences) >= max(day, _FEWEST_DAYS):
+        seen = float(days.std(ddof=1) if plan.rule == 1 else long_run_deviation(days, plan.lags)[0])
     deviation = seen if seen > 0 else plan.spread.deviation
     t = -float(special.stdtrit(day - 1, special.ndtr(-boundary)))
     needed = plan.test.margin + t * deviation / math.sqrt(day)
@@ -146,11 +144,13 @@ def evidence(case: DecisionCase) -> Figure:
         label="smallest detectable difference",
     )
     axes.set(xlim=(0, 1.02 * max(plan.looks[-1], len(days))), ylim=(-reach, reach))
-    scale = _SCALES.get(plan.test.metric, 1)
+    metric = metric_of(plan)
+    scale = metric.unit.scale
     axes.yaxis.set_major_formatter(
         FuncFormatter(lambda value, _: "0" if abs(value) < 1e-12 else f"{round(scale * value, 6):+.3g}")
     )
-    axes.set_ylabel(f"difference in {_NAMES[plan.test.metric]}")
+    unit = _AXIS_UNITS.get(metric.unit.words, metric.unit.words)
+    axes.set_ylabel(", ".join(filter(None, (f"difference in {metric.title}", unit, "better up"))))
     axes.set_xlabel(f"evaluated days after {plan.starts_after}; dashed: planned looks")
     axes.grid(axis="y")
     legend(axes, below=True)

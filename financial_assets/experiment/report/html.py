@@ -14,7 +14,7 @@ from markupsafe import Markup
 from financial_assets.atomic import atomic_write_text
 from financial_assets.experiment.decision.evidence import leading_decision
 from financial_assets.experiment.decision.guardrail_words import guardrail_lines
-from financial_assets.experiment.decision.words import progress, reasons_in_words
+from financial_assets.experiment.decision.words import power_in_words, progress, reasons_in_words
 from financial_assets.experiment.evaluation.candidates import ALWAYS_ALPHA
 from financial_assets.experiment.evaluation.evaluation import Evaluation
 from financial_assets.experiment.evaluation.heads.ranking import FEWEST_TICKERS
@@ -135,6 +135,7 @@ def html(
         others=[(_ACTIONS[other.decision.action], other) for other in others],
         reasons={each.plan.challenger: reasons_in_words(each.decision, each.plan) for each in cases},
         rails={each.plan.challenger: guardrail_lines(each.decision, each.plan) for each in cases},
+        power={each.plan.challenger: power_in_words(each.plan) for each in cases},
         progress={each.plan.challenger: progress(each.decision, each.plan) for each in cases},
         tails=_worst_tails(evaluation),
         one_horizon=_one_horizon(evaluation),

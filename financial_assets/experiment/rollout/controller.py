@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,13 +12,14 @@ from financial_assets.errors import ExperimentError
 from financial_assets.experiment.arms import Arm, WeightEpoch
 from financial_assets.experiment.decision.evidence import Judgement, gather
 from financial_assets.experiment.decision.guardrails import watch_traffic
-from financial_assets.experiment.decision.history import EVIDENCE_COLUMNS, EvidenceHistory, SessionPredictions
+from financial_assets.experiment.decision.history import EvidenceHistory, SessionPredictions, evidence_columns
 from financial_assets.experiment.decision.record import Decision
 from financial_assets.experiment.decision.rule import decide
+from financial_assets.experiment.decision.series import needs_scaled_outcomes
 from financial_assets.experiment.evaluation.risk import deflated_sharpe
 from financial_assets.experiment.outcomes import KnownPrices
-from financial_assets.experiment.paired_score import answer_columns
 from financial_assets.experiment.plan.plan import DailyDeviation, ExperimentPlan, make_plan
+from financial_assets.experiment.plan.whole_rule.figures import WholeRulePower
 from financial_assets.experiment.rollout.adaptive import PairedScores, adapt, is_adaptive
 from financial_assets.experiment.rollout.regimes import request_regimes
 from financial_assets.experiment.rollout.state import Rollout
@@ -41,8 +43,14 @@ class ExperimentController:
     rollout: Rollout
     history: EvidenceHistory | None = None
 
-    def register(self, spread: Callable[[Arm], DailyDeviation], as_of: pd.Timestamp) -> tuple[ExperimentPlan, ...]:
-        """The plans of the present challengers, each registered if it has none.
+    def register(
+        self,
+        spread: Callable[[Arm], DailyDeviation],
+        as_of: pd.Timestamp,
+        *,
+        whole_rule: Callable[[ExperimentPlan], WholeRulePower] | None = None,
+    ) -> tuple[ExperimentPlan, ...]:
+        """The plans of the present challengers, each registered if it has none; see :meth:`waiting` for the others.
 
         Parameters
         ----------
@@ -50,13 +58,43 @@ class ExperimentController:
             Gives the expected variation of a challenger's daily differences; asked for only for a new plan.
         as_of
             The market clock.
+        whole_rule
+            Simulates the rule of a new plan.
         """
         epoch, log, policy = self.rollout.started(), self.rollout.log, self.rollout.policy
-        return tuple(
-            log.plan(epoch.experiment, epoch.champion.model, arm.model)
-            or log.register_plan(make_plan(policy, epoch, arm, spread(arm), as_of, seen=self._seen(epoch, arm, as_of)))
-            for arm in epoch.challengers
-        )
+        for arm in self._without_plan():
+            taken = self._taken()
+            if taken >= 1:
+                break
+            seen = self._seen(epoch, arm, as_of)
+            plan = make_plan(policy, epoch, arm, spread(arm), as_of, seen=seen, taken=taken, whole_rule=whole_rule)
+            log.register_plan(plan)
+        return self.plans()
+
+    def waiting(self) -> tuple[Arm, ...]:
+        """Challengers that joined while running tests held all of the error probability: theirs start after those.
+
+        Without a test nobody waits: a challenger without a plan is then one that was forgotten.
+        """
+        missing = self._without_plan()
+        return missing if missing and self._taken() >= 1 else ()
+
+    def _without_plan(self) -> tuple[Arm, ...]:
+        epoch, log = self.rollout.started(), self.rollout.log
+        pairs = [(arm, log.plan(epoch.experiment, epoch.champion.model, arm.model)) for arm in epoch.challengers]
+        return tuple(arm for arm, plan in pairs if plan is None)
+
+    def _taken(self) -> float:
+        """Part of the error probabilities that the present challengers' running tests hold.
+
+        A test of the second rule gives its part back when it has ended, because it promotes nobody any more; one of the
+        first never does.
+        """
+        epoch, log = self.rollout.started(), self.rollout.log
+        plans = [log.plan(epoch.experiment, epoch.champion.model, arm.model) for arm in epoch.challengers]
+        over = {decision.plan_digest for decision in log.decisions(epoch.experiment) if decision.ended}
+        held = [1 / plan.family for plan in plans if plan and not (plan.rule == 2 and plan.digest in over)]
+        return round(math.fsum(held), 9)
 
     def _seen(self, epoch: WeightEpoch, challenger: Arm, as_of: pd.Timestamp) -> pd.Timestamp | None:
         """Last session on which the outcome of both arms is known already, by an earlier experiment or replay."""
@@ -66,7 +104,7 @@ class ExperimentController:
         return max(by_model[0] & by_model[1], default=None)
 
     def plans(self) -> tuple[ExperimentPlan, ...]:
-        """The registered plans of the present challengers, in their order.
+        """The registered plans of the present challengers, in their order, but for those that wait for one.
 
         Raises
         ------
@@ -77,6 +115,8 @@ class ExperimentController:
         plans: list[ExperimentPlan] = []
         for arm in epoch.challengers:
             plan = self.rollout.log.plan(epoch.experiment, epoch.champion.model, arm.model)
+            if plan is None and arm in self.waiting():
+                continue
             if plan is None:
                 raise ExperimentError(
                     f"no plan was registered for {arm.model} against {epoch.champion.model}, so nothing can be "
@@ -125,7 +165,8 @@ class ExperimentController:
         """
         log, policy = self.rollout.log, self.rollout.policy
         is_moving = any(judgement.decision.action != "hold" for judgement in judgements)
-        if not is_adaptive(policy) or not judgements or is_moving:
+        # Shares are learned for all arms together: none moves while a challenger waits for its test.
+        if not is_adaptive(policy) or not judgements or is_moving or self.waiting():
             return
         scores = PairedScores(
             {judgement.plan.challenger: judgement.evidence.by_ticker for judgement in judgements},
@@ -195,7 +236,8 @@ class ExperimentController:
         versions = max(arm.version for opened in epochs for arm in opened.arms)
         if isinstance(baselines, pd.DataFrame):
             direct = self._direct(plan, known.as_of)
-            evidence, always_on = gather(plan, direct, baselines, known.outcomes), None
+            outcomes = known.scaled_outcomes if needs_scaled_outcomes(plan) else known.outcomes
+            evidence, always_on = gather(plan, direct, baselines, outcomes), None
             traffic = watch_traffic(plan, epochs, routed, direct)
         elif self.history is None:
             raise ExperimentError("baselines by session are for a controller that keeps a history")
@@ -219,9 +261,8 @@ class ExperimentController:
 
     def _direct(self, plan: ExperimentPlan, as_of: pd.Timestamp) -> pd.DataFrame:
         """The paired predictions of a plan's arms up to a session."""
-        columns = tuple(dict.fromkeys((*EVIDENCE_COLUMNS, *answer_columns(plan.test.metric))))
         pair, since = (plan.champion, plan.challenger), pd.Timestamp(plan.starts_after)
-        return self.rollout.log.direct(pair, since=since, until=as_of, columns=columns)
+        return self.rollout.log.direct(pair, since=since, until=as_of, columns=evidence_columns(plan))
 
     def _routed(self, as_of: pd.Timestamp) -> pd.DataFrame:
         return self.rollout.log.routed(self.rollout.policy.experiment, until=as_of, columns=TRAFFIC_COLUMNS)

@@ -16,16 +16,19 @@ from financial_assets.atomic import atomic_write_text
 from financial_assets.errors import TrainingError
 from financial_assets.features.graph import FeaturePanel
 from financial_assets.market.panel import PricePanel
+from financial_assets.models.baselines.ranks import RANK_RULES, excess_move
+from financial_assets.models.baselines.risk import FittedHar, ewma_quantiles, fit_har
+from financial_assets.models.baselines.trailing import HISTORY, session_returns, trailing_quantiles
 from financial_assets.models.fitting.regression import fit_logistic
+from financial_assets.models.risk.bars import RiskBars
 from financial_assets.models.scaling import RobustScaler
 from financial_assets.models.training_data import TrainingData, panel_volatility
 from financial_assets.scoring.quantiles import QUANTILE_LEVELS
 
-PREDICTION_COLUMNS = ("date", "ticker", "model", "probability_up", "q01", "q05", "q50", "q95", "q99")
-"""Tidy prediction table; NaN where a baseline makes no such forecast."""
-
-HISTORY = 500
-"""Sessions behind the historical quantiles (two years, the usual window of historical simulation)."""
+_QUANTILES = ("q01", "q05", "q50", "q95", "q99")
+_QUANTILES_5D = tuple(f"{name}_5d" for name in _QUANTILES)
+PREDICTION_COLUMNS = ("date", "ticker", "model", "probability_up", *_QUANTILES, *_QUANTILES_5D, "excess_return")
+"""Tidy prediction table; NaN where a baseline makes no such forecast. They are the columns of served answers."""
 
 _FEW_SESSIONS = 8
 """Sessions up to which a quantile of each window by itself is quicker than a window that slides up to them."""
@@ -50,6 +53,10 @@ class Baselines:
         the last 500 known returns of the ticker.
     cutoff
         Last session used.
+    scaled_quantiles_5d
+        Those over five sessions; empty in files of before there were any.
+    har, har_silent
+        The regression behind ``har``, and why it has none or misses tickers; ``None`` in files of before it.
     """
 
     majority_up: float
@@ -63,6 +70,9 @@ class Baselines:
     regularisation: float
     scaled_quantiles: tuple[float, ...]
     cutoff: str
+    scaled_quantiles_5d: tuple[float, ...] = ()
+    har: FittedHar | None = None
+    har_silent: str = ""
 
     def save(self, path: Path) -> None:
         """Write as JSON, atomically."""
@@ -121,14 +131,22 @@ class Baselines:
         returns = session_returns(panel)
         rose = returns[ticker, session] > 0
         volatility = panel_volatility(panel).numpy().astype(np.float64)[ticker, session]
-        unknown = np.full((len(ticker), len(QUANTILE_LEVELS)), np.nan)
         answers = {
-            "majority": (np.full(len(ticker), self.majority_up), unknown),
-            "persistence": (np.where(rose, self.up_after_up, self.up_after_down), unknown),
-            "logistic": (expit(score), unknown),
-            "historical": (unknown[:, 0], _historical(returns, ticker, session)),
-            "filtered": (unknown[:, 0], volatility[:, None] * np.asarray(self.scaled_quantiles)),
+            "majority": {"probability_up": np.full(len(ticker), self.majority_up)},
+            "persistence": {"probability_up": np.where(rose, self.up_after_up, self.up_after_down)},
+            "logistic": {"probability_up": expit(score)},
+            "historical": _columns(_historical(returns, ticker, session)),
+            "filtered": _columns(volatility[:, None] * np.asarray(self.scaled_quantiles)),
+            "ewma": _columns(ewma_quantiles(volatility, 1), ewma_quantiles(volatility, 5)),
         }
+        if self.scaled_quantiles_5d:
+            multiples = np.asarray(self.scaled_quantiles_5d) * 5**0.5
+            answers["filtered"] |= _columns(None, volatility[:, None] * multiples)
+        if self.har is not None:
+            answers["har"] = _columns(*(values[ticker, session] for values in self.har.quantiles(RiskBars.of(panel))))
+        for name, (moves, sign) in RANK_RULES.items():
+            move = excess_move(panel, moves)[ticker, session]
+            answers[name] = {"excess_return": sign * move / (volatility * moves**0.5)}
         return _tidy(answers, dates, np.asarray(features.tickers, dtype=object)[ticker])
 
 
@@ -151,6 +169,8 @@ def fit_baselines(
     rose = session_returns(panel)[data.fit.tickers, data.fit.sessions] > 0
     volatility = data.causal_volatility.double().numpy()[data.fit.tickers, data.fit.sessions]
     scaled = data.fit.outcome[:, 0].double().numpy() / volatility
+    scaled_5d = data.fit.labels.outcome_5d[:, 0].double().numpy() / (volatility * 5**0.5)
+    har, har_silent = fit_har(panel, cutoff)
     base = float(ups["fit"].mean())
     return Baselines(
         majority_up=base,
@@ -164,39 +184,10 @@ def fit_baselines(
         regularisation=logistic.strength,
         scaled_quantiles=tuple(np.quantile(scaled, QUANTILE_LEVELS).tolist()),
         cutoff=f"{data.cutoff:%Y-%m-%d}",
+        scaled_quantiles_5d=tuple(np.quantile(scaled_5d, QUANTILE_LEVELS).tolist()),
+        har=har,
+        har_silent=har_silent,
     )
-
-
-def session_returns(panel: PricePanel) -> np.ndarray:
-    """Log return of each session itself ``[ticker, session]``; NaN where it did not trade or has no bar before."""
-    close = np.log(panel.values[:, 3, :].astype(np.float64))
-    returns = np.full_like(close, np.nan)
-    returns[:, 1:] = np.diff(close, axis=1)
-    return np.where(panel.valid, returns, np.nan)
-
-
-def trailing_quantiles(returns: np.ndarray) -> np.ndarray:
-    """Quantiles of each ticker's last ``HISTORY`` returns up to and including each session.
-
-    Parameters
-    ----------
-    returns
-        ``[ticker, session]``; NaN counts for nothing.
-
-    Returns
-    -------
-    np.ndarray
-        Float64 ``[ticker, session, level]``, interpolated linearly; NaN before the first return.
-    """
-    window = pd.DataFrame(returns.T).rolling(HISTORY, min_periods=1)
-    places = (window.count().to_numpy().T - 1)[..., None] * np.asarray(QUANTILE_LEVELS)
-    lower, upper = (
-        np.stack([window.quantile(level, interpolation=side).to_numpy().T for level in QUANTILE_LEVELS], axis=-1)
-        for side in ("lower", "higher")
-    )
-    # As NumPy interpolates, to the last bit: recorded decisions are repeated from these numbers.
-    share, gap = places - np.floor(places), upper - lower
-    return np.where(share < 0.5, lower + gap * share, upper - gap * (1 - share))
 
 
 def _historical(returns: np.ndarray, ticker: np.ndarray, session: np.ndarray) -> np.ndarray:
@@ -227,10 +218,16 @@ def _quantiles_of_rows(windows: np.ndarray) -> np.ndarray:
     return found
 
 
-def _tidy(answers: dict[str, tuple[np.ndarray, np.ndarray]], dates: np.ndarray, tickers: np.ndarray) -> pd.DataFrame:
-    frames = []
-    for name, (probability, quantiles) in answers.items():
-        frame = pd.DataFrame({"date": dates, "ticker": tickers, "model": name, "probability_up": probability})
-        frame[list(PREDICTION_COLUMNS[4:])] = quantiles
-        frames.append(frame)
-    return pd.concat(frames, ignore_index=True).sort_values(["date", "ticker", "model"], ignore_index=True)
+def _columns(quantiles: np.ndarray | None, further: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """Quantiles ``[n, level]`` of one session and of five by column."""
+    pairs = ((_QUANTILES, quantiles), (_QUANTILES_5D, further))
+    return {name: values[:, place] for names, values in pairs if values is not None for place, name in enumerate(names)}
+
+
+def _tidy(answers: dict[str, dict[str, np.ndarray]], dates: np.ndarray, tickers: np.ndarray) -> pd.DataFrame:
+    frames = [
+        pd.DataFrame({"date": dates, "ticker": tickers, "model": name, **columns}).reindex(columns=PREDICTION_COLUMNS)
+        for name, columns in answers.items()
+    ]
+    answered = [frame.astype(dict.fromkeys(PREDICTION_COLUMNS[3:], np.float64)) for frame in frames]
+    return pd.concat(answered, ignore_index=True).sort_values(["date", "ticker", "model"], ignore_index=True)

@@ -31,7 +31,9 @@ from financial_assets.market.panel import PricePanel
 from financial_assets.market.panels.lineage import Lineage
 from financial_assets.models.artifacts.fingerprint import code_version
 from financial_assets.models.baselines import fitted as baselines
+from financial_assets.models.baselines import ranks, risk, trailing
 from financial_assets.models.baselines.fitted import HISTORY, Baselines
+from financial_assets.models.risk import bars, har, simple
 
 MOST_PARTS = 21
 """Files, after which all is written as one anew: a month of sessions."""
@@ -124,7 +126,8 @@ class BaselineHistory:
 
     def _digest(self, graph: FeatureGraph) -> str:
         """Names what decides a prediction besides the bars: the fit and the code."""
-        known = (asdict(self._fitted), graph.names, code_version(), inspect.getsource(baselines), np.__version__)
+        code = tuple(map(inspect.getsource, (baselines, ranks, risk, trailing, bars, har, simple)))
+        known = (asdict(self._fitted), graph.names, code_version(), code, np.__version__)
         return hashlib.sha256(json.dumps(known).encode()).hexdigest()
 
     def _anew(self, panel: PricePanel, graph: FeatureGraph, lineage: Lineage, of: str) -> _State:

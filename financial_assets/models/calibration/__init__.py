@@ -4,10 +4,11 @@ from financial_assets.models.calibration.conformal import QuantileShifts, confor
 from financial_assets.models.calibration.direction import PlattScaling, fit_platt
 from financial_assets.models.calibration.layer import Calibration, FittedCalibration
 from financial_assets.models.calibration.ranking import ScoreSlope, fit_slope
-from financial_assets.models.calibration.rows import MINIMUM_CALIBRATION_ROWS
+from financial_assets.models.calibration.rows import MINIMUM_CALIBRATION_ROWS, MINIMUM_CALIBRATION_SESSIONS
 
 __all__ = [
     "MINIMUM_CALIBRATION_ROWS",
+    "MINIMUM_CALIBRATION_SESSIONS",
     "Calibration",
     "FittedCalibration",
     "PlattScaling",

@@ -55,10 +55,10 @@ def fit_platt(logits: np.ndarray, up: np.ndarray, days: np.ndarray) -> PlattScal
     Raises
     ------
     TrainingError
-        If there are too few rows, a logit is not finite, or only one class is present.
+        If there are too few rows or sessions, a logit is not finite, or only one class is present.
     """
     logits, up = np.asarray(logits, dtype=np.float64).ravel(), np.asarray(up, dtype=np.float64).ravel()
-    check_rows(logits)
+    check_rows(logits, days)
     if up.min() == up.max():
         raise TrainingError("the calibrate block holds one direction only: a probability cannot be calibrated on it")
 

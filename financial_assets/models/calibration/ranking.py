@@ -46,10 +46,10 @@ def fit_slope(scores: np.ndarray, excess: np.ndarray, days: np.ndarray) -> Score
     Raises
     ------
     TrainingError
-        If there are too few rows, or a score is not finite.
+        If there are too few rows or sessions, or a score is not finite.
     """
     scores, excess = (np.asarray(values, dtype=np.float64).ravel() for values in (scores, excess))
-    check_rows(scores)
+    check_rows(scores, days)
     weight = day_weights(days)
 
     def loss(slope: float) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from financial_assets.errors import TrainingError
 from financial_assets.features.bars import CAUSAL_VOLATILITY_LOOKBACK
 from financial_assets.market.outcomes import next_session_return
 from financial_assets.market.panel import CHANNELS, PricePanel
-from financial_assets.models.baselines.fitted import session_returns
+from financial_assets.models.baselines.trailing import session_returns
 from financial_assets.models.training_data import panel_volatility
 from financial_assets.scoring.volatility import garman_klass_variance
 
@@ -107,4 +107,11 @@ def trailing_mean(values: np.ndarray, count: int) -> np.ndarray:
 
     NaN before ``count`` sessions from the first known one on.
     """
-    return pd.DataFrame(values.T).ffill().rolling(count).mean().to_numpy().T
+    known = pd.DataFrame(values.T).ffill().to_numpy().T
+    total = np.zeros(known.shape)
+    # Added one by one, the newest first: a sum that slides keeps rounding errors of long ago, so that it would depend
+    # on where a panel begins.
+    for back in range(count):
+        total[:, back:] += known[:, : known.shape[1] - back]
+    total[:, : count - 1] = np.nan
+    return total / count

@@ -65,7 +65,8 @@ class HarModel:
     def predict(self, bars: RiskBars, horizon: int) -> tuple[np.ndarray, np.ndarray]:
         """See ``RiskModel``."""
         own = self.horizons[horizon]
-        logs = own.levels[:, None] + _regressors(bars) @ own.slopes
+        # Term by term: a product of matrices may round a row otherwise, depending on the rows around it.
+        logs = own.levels[:, None] + (_regressors(bars) * own.slopes).sum(axis=-1)
         volatility = np.exp(0.5 * logs) * horizon**0.5 * own.scale
         return volatility, volatility[..., None] * own.multiples
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from financial_assets.models.baselines.fitted import HISTORY, trailing_quantiles
+from financial_assets.models.baselines.trailing import HISTORY, trailing_quantiles
 from financial_assets.models.risk.bars import HORIZONS, RiskBars
 from financial_assets.models.risk.forecast import FEWEST_OUTCOMES, FitFailure, scaled_quantiles
 from financial_assets.scoring.distributions import normal_quantile
@@ -33,6 +33,11 @@ class Historical:
         return window.std(ddof=0).to_numpy().T, trailing_quantiles(past.to_numpy().T)
 
 
+def normal_multiples() -> np.ndarray:
+    """Standard normal quantiles at ``QUANTILE_LEVELS`` ``[level]``."""
+    return np.array([normal_quantile(level) for level in QUANTILE_LEVELS])
+
+
 @dataclass(frozen=True)
 class Ewma:
     """RiskMetrics: normal returns with an exponentially weighted variance (decay 0.94), scaled by the root of time.
@@ -47,7 +52,7 @@ class Ewma:
     def predict(self, bars: RiskBars, horizon: int) -> tuple[np.ndarray, np.ndarray]:
         """See ``RiskModel``."""
         volatility = bars.ewma * horizon**0.5
-        return volatility, volatility[..., None] * np.array([normal_quantile(level) for level in QUANTILE_LEVELS])
+        return volatility, volatility[..., None] * normal_multiples()
 
 
 @dataclass(frozen=True)

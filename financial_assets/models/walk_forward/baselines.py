@@ -15,6 +15,7 @@ from financial_assets.errors import TrainingError
 from financial_assets.features.graph import FeaturePanel
 from financial_assets.market.panel import CHANNELS, PricePanel
 from financial_assets.models.baselines.fitted import fit_baselines
+from financial_assets.models.baselines.ranks import excess_move, moved
 from financial_assets.models.forecasts import QUANTILES, QUANTILES_5D, with_outcomes
 from financial_assets.models.risk.bars import RiskBars
 from financial_assets.models.risk.forecast import FittedRisk
@@ -123,28 +124,21 @@ def _rules(panel: PricePanel, data: TrainingData, rows: _Rows) -> dict[str, dict
     less the market's, in units of volatility (Jegadeesh 1990, Evidence of predictable behavior of security returns;
     Jegadeesh and Titman 1993, Returns to buying winners and selling losers).
     """
-    close, market = (np.log(panel.values[:, CHANNELS.index(name)].astype(np.float64)) for name in ("close", "market"))
+    close = np.log(panel.values[:, CHANNELS.index("close")].astype(np.float64))
     volatility = panel_volatility(panel).double().numpy()
     fit = data.fit.tickers, data.fit.sessions
     up = data.fit.outcome[:, 0].numpy() > 0
     found: dict[str, dict[str, np.ndarray]] = {}
     for name, sessions, sign in (("reversal", 1, -1.0), ("momentum_5", 5, 1.0), ("momentum_20", 20, 1.0)):
-        own, common = sign * _moved(close, sessions), sign * _moved(market, sessions)
+        own = sign * moved(close, sessions)
         right = float(((own[fit] > 0) == up).mean())
         confidence = max(right - 0.5, _LEAST_CONFIDENCE)
         at = rows.ticker, rows.session
         found[name] = {
             "probability_up": 0.5 + np.where(own[at] > 0, confidence, -confidence),
-            "score": (own - common)[at] / (volatility[at] * sessions**0.5),
+            "score": sign * excess_move(panel, sessions)[at] / (volatility[at] * sessions**0.5),
         }
     return found
-
-
-def _moved(level: np.ndarray, sessions: int) -> np.ndarray:
-    """Move over the last sessions; NaN where there are too few."""
-    moved = np.full(level.shape, np.nan)
-    moved[:, sessions:] = level[:, sessions:] - level[:, :-sessions]
-    return moved
 
 
 def _risk(forecaster: FittedRisk, bars: RiskBars, rows: _Rows) -> dict[str, np.ndarray]:

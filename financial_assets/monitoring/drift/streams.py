@@ -17,7 +17,7 @@ from financial_assets.features.graph import FeaturePanel
 from financial_assets.market.outcomes import next_session_return
 from financial_assets.market.panel import PricePanel
 from financial_assets.models.answers import Answers
-from financial_assets.models.calibration import MINIMUM_CALIBRATION_ROWS, fit_platt
+from financial_assets.models.calibration import MINIMUM_CALIBRATION_ROWS, MINIMUM_CALIBRATION_SESSIONS, fit_platt
 from financial_assets.models.training import Training
 from financial_assets.scoring.classification import log_losses
 
@@ -134,7 +134,8 @@ def cross_fitted_excess_loss(answers: Answers, majority_up: float) -> pd.Series:
     for part in np.array_split(days, min(len(days), max(_PARTS, 2 * len(sessions) // spare))):
         inside = np.isin(sessions, part)
         rest = ~inside
-        if int(rest.sum()) < MINIMUM_CALIBRATION_ROWS or len(np.unique(answers.up[rest])) < 2:
+        few = int(rest.sum()) < MINIMUM_CALIBRATION_ROWS or len(days) - len(part) < MINIMUM_CALIBRATION_SESSIONS
+        if few or len(np.unique(answers.up[rest])) < 2:
             raise MonitoringError(
                 f"the model's calibrate block has {len(sessions)} answers, too few to judge its loss by: set an "
                 "earlier INGESTION_START_DATE"

@@ -12,11 +12,12 @@ from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.decision.evidence import Evidence
 from financial_assets.experiment.decision.record import TrafficEvidence
 from financial_assets.experiment.evaluation.evaluate import Evaluation, evaluate
+from financial_assets.experiment.metrics.risk import BASELINES as RISK_BASELINES
 from financial_assets.experiment.outcomes import outcome_frame
 from financial_assets.experiment.paired_score import PairedDays
-from financial_assets.experiment.plan.plan import DailyDeviation, ExperimentPlan, make_plan
+from financial_assets.experiment.plan.plan import MUST_BEAT, DailyDeviation, ExperimentPlan, make_plan
 from financial_assets.experiment.plan.policy import RolloutPolicy, load_policy
-from financial_assets.experiment.prediction_log.schema import QUANTILE_5D_COLUMNS
+from financial_assets.experiment.prediction_log.schema import QUANTILE_5D_COLUMNS, QUANTILE_COLUMNS
 from financial_assets.market.panel import PricePanel
 from tests.experiment.builders import CHALLENGER, CHAMPION, CUTOFF, arms, panel
 
@@ -47,6 +48,19 @@ def plan(**test: object) -> ExperimentPlan:
     """A plan that can find its plausible effect of 3 points within its 252 days."""
     rules = policy(**{"plausible_effect": 0.03, **test})
     return make_plan(rules, EPOCH, EPOCH.challengers[0], DailyDeviation(SPREAD, "the test"), CUTOFF)
+
+
+def first_plan(**test: object) -> ExperimentPlan:
+    """The same as it was registered under the first rule, with the deflated Sharpe ratio that was asked for then."""
+    rules = policy(**{"plausible_effect": 0.03, "deflated_sharpe": 0.95, **test})
+    made = make_plan(rules, EPOCH, EPOCH.challengers[0], DailyDeviation(SPREAD, "the test"), CUTOFF)
+    return as_first(made)
+
+
+def as_first(made: ExperimentPlan) -> ExperimentPlan:
+    """A plan as an earlier version reads and writes it."""
+    stored = replace(made, rule=1, must_beat=MUST_BEAT).to_json()
+    return ExperimentPlan.from_json(stored)
 
 
 def days(values: np.ndarray) -> PairedDays:
@@ -93,7 +107,7 @@ def requests(
 
 
 PRICES = panel(sessions=80, tickers=3)
-OUTCOMES = outcome_frame(PRICES)
+OUTCOMES = outcome_frame(PRICES, scaled=True)
 
 
 def frames(prices: PricePanel = PRICES, *, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -103,8 +117,11 @@ def frames(prices: PricePanel = PRICES, *, seed: int = 0) -> tuple[pd.DataFrame,
     arms = [
         keys.assign(model=name, status="ok", probability_up=rng.random(len(keys))) for name in (CHAMPION, CHALLENGER)
     ]
-    rivals = [keys.assign(model=name, probability_up=0.4) for name in ("majority", "logistic")]
-    return pd.concat(arms, ignore_index=True), pd.concat(rivals).rename(columns={"session": "date"})
+    rivals = [keys.assign(model=name, probability_up=0.4) for name in ("majority", "logistic", *RISK_BASELINES)]
+    # The log's frames and those of baselines have the columns of all heads, empty where there is no answer.
+    heads = dict.fromkeys((*QUANTILE_COLUMNS, *QUANTILE_5D_COLUMNS, "excess_return"), np.nan)
+    direct, baselines = pd.concat(arms, ignore_index=True), pd.concat(rivals, ignore_index=True)
+    return direct.assign(**heads), baselines.assign(**heads).rename(columns={"session": "date"})
 
 
 def prices_keys(prices: PricePanel) -> pd.DataFrame:

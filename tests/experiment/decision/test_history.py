@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,93 +12,19 @@ import pytest
 import sqlalchemy as sa
 
 from financial_assets.errors import ExperimentError
-from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.decision import history as history_module
-from financial_assets.experiment.decision.evidence import gather
-from financial_assets.experiment.decision.guardrails import longest_of_pairs
-from financial_assets.experiment.decision.history import EvidenceHistory, Gathered
-from financial_assets.experiment.decision.looks import watch
+from financial_assets.experiment.decision.evidence import EvidenceDays
+from financial_assets.experiment.decision.history import EvidenceHistory
 from financial_assets.experiment.outcomes import KnownPrices
-from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.experiment.prediction_log import schema
 from financial_assets.experiment.prediction_log.log import PredictionLog
-from financial_assets.experiment.prediction_log.records import Forecast, Result
 from financial_assets.experiment.rollout.controller import ExperimentController
 from financial_assets.experiment.rollout.state import Rollout
-from financial_assets.market import calendar
 from financial_assets.market.panel import CHANNELS, PricePanel
-from tests.experiment.builders import CHALLENGER, CHAMPION, CUTOFF, arms, panel
+from tests.experiment.builders import arms
 from tests.experiment.decision.builders import plan
+from tests.experiment.decision.worlds import AFTER, PRICES, Baselines, World
 from tests.experiment.rollout.builders import rules
-
-PRICES = panel(sessions=62, tickers=5)
-AFTER = PRICES.sessions[PRICES.sessions > CUTOFF]
-QUANTILES = (-0.03, -0.02, 0.0, 0.02, 0.03)
-
-
-@dataclass
-class Baselines:
-    """Predictions by session; a new ``version`` of a session changes its token and its predictions."""
-
-    versions: dict[pd.Timestamp, int]
-
-    @property
-    def tokens(self) -> Mapping[pd.Timestamp, str]:
-        return {session: f"{session}-{version}" for session, version in self.versions.items()}
-
-    def of(self, sessions: Iterable[pd.Timestamp]) -> pd.DataFrame:
-        rows = []
-        for session in sorted(sessions):
-            rng = np.random.default_rng([int(session.value % 2**32), self.versions[session]])
-            for name in ("majority", "logistic"):
-                rows += [(session, ticker, name, rng.uniform(0.3, 0.7)) for ticker in PRICES.tickers]
-        return pd.DataFrame(rows, columns=["date", "ticker", "model", "probability_up"])
-
-    def frame(self) -> pd.DataFrame:
-        return self.of(self.versions)
-
-
-@dataclass
-class World:
-    """A log and prices that grow, and the history that follows them."""
-
-    log: PredictionLog
-    epoch: WeightEpoch
-    history: EvidenceHistory
-    baselines: Baselines
-    plan: ExperimentPlan
-
-    def predict(self, session: pd.Timestamp, tickers: tuple[str, ...] = PRICES.tickers, answered: bool = True) -> None:
-        rng = np.random.default_rng(int(session.value % 2**31))
-        intents = self.log.begin_direct(self.epoch.arms, session, calendar.next_session(session), tickers)
-        if answered:
-            self.log.complete_direct(
-                [Result(one.id, Forecast(rng.random(), QUANTILES), latency_s=0.001 * rng.random()) for one in intents]
-            )
-
-    def look(self, as_of: pd.Timestamp, prices: PricePanel = PRICES) -> Gathered:
-        """What the history gives, after it was compared with everything computed from all rows."""
-        known = KnownPrices.of(prices.until(as_of), as_of)
-        found = self.history.gather(self.plan, self.log, self.baselines, known)
-        direct = self.log.direct((CHAMPION, CHALLENGER), since=pd.Timestamp(self.plan.starts_after), until=as_of)
-        whole = gather(self.plan, direct, self.baselines.frame(), known.outcomes)
-        assert found.evidence.digest == whole.digest
-        assert (found.evidence.due, found.evidence.missing) == (whole.due, whole.missing)
-        pairs = zip(
-            [found.evidence.main, found.evidence.accuracy, *found.evidence.against.values()],
-            [whole.main, whole.accuracy, *whole.against.values()],
-            strict=True,
-        )
-        for ours, theirs in pairs:
-            assert list(ours.sessions) == list(theirs.sessions)
-            np.testing.assert_array_equal(ours.differences, theirs.differences)
-            assert (ours.rows, ours.disagreements) == (theirs.rows, theirs.disagreements)
-        assert found.always_on == watch(self.plan, whole)
-        expected = longest_of_pairs(self.plan, direct)
-        pd.testing.assert_frame_equal(
-            found.longest[list(expected.columns)], expected, check_names=False, check_freq=False, check_exact=True
-        )
-        return found
 
 
 @pytest.fixture
@@ -113,9 +39,9 @@ def tabulated(monkeypatch: pytest.MonkeyPatch) -> list[list[pd.Timestamp]]:
     made: list[list[pd.Timestamp]] = []
     tabulate = history_module.tabulate
 
-    def counted(plan: ExperimentPlan, pair: pd.DataFrame, baselines: pd.DataFrame, outcomes: pd.DataFrame, begun):  # type: ignore[no-untyped-def]
-        made.append(sorted(set(outcomes["session"])))
-        return tabulate(plan, pair, baselines, outcomes, begun)
+    def counted(*given: Any, only: list[pd.Timestamp]) -> EvidenceDays:
+        made.append(sorted(only))
+        return tabulate(*given, only=only)
 
     monkeypatch.setattr(history_module, "tabulate", counted)
     return made

@@ -30,8 +30,8 @@ MODELS = tuple(
 )
 
 
-def conducted(log: PredictionLog, **traffic: object) -> ExperimentController:
-    rules = policy(plausible_effect=0.3, horizon_sessions=20, looks=2, deflated_sharpe=0.0)
+def conducted(log: PredictionLog, horizon: int = 20, **traffic: object) -> ExperimentController:
+    rules = policy(plausible_effect=0.3, horizon_sessions=horizon, looks=2, futility=0.0)
     return ExperimentController(Rollout(log, replace(rules, traffic=replace(rules.traffic, **traffic))))
 
 
@@ -62,7 +62,7 @@ def repeat(conduct: ExperimentController, decision: Decision, prices: PricePanel
 
 
 def test_a_better_challenger_becomes_champion_once(log: PredictionLog) -> None:
-    conduct = conducted(log)
+    conduct = conducted(log, 36)
     begin(conduct)
     predict(log, skills(0.98))
     decision = decide(conduct)
@@ -141,7 +141,7 @@ def test_what_was_seen_before_the_plan_is_no_evidence(log: PredictionLog) -> Non
 
 
 def test_a_promotion_can_wait_for_a_person_and_a_rollback_cannot(log: PredictionLog) -> None:
-    conduct = conducted(log, approval="manual")
+    conduct = conducted(log, 36, approval="manual")
     begin(conduct)
     predict(log, skills(0.98))
     early, late = decide(conduct, PRICES.sessions[55]), decide(conduct)
@@ -206,7 +206,7 @@ def test_a_test_that_ended_without_a_winner_climbs_no_further(log: PredictionLog
 
 
 def test_a_decision_about_other_arms_is_not_carried_out(log: PredictionLog) -> None:
-    conduct = conducted(log)
+    conduct = conducted(log, 36)
     begin(conduct)
     predict(log, skills(0.98))
     decision = decide(conduct)

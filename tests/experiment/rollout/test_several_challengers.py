@@ -19,11 +19,13 @@ from financial_assets.experiment.decision.record import TrafficEvidence
 from financial_assets.experiment.decision.rule import decide
 from financial_assets.experiment.decision.words import first_reason
 from financial_assets.experiment.outcomes import KnownPrices
-from financial_assets.experiment.plan.plan import DailyDeviation, ExperimentPlan, make_plan
+from financial_assets.experiment.plan.plan import DailyDeviation, ExperimentPlan, family_of, make_plan
 from financial_assets.experiment.plan.policy import ArmPolicy
 from financial_assets.experiment.prediction_log.log import PredictionLog
+from financial_assets.experiment.rollout.controller import ExperimentController
 from financial_assets.experiment.rollout.roles import next_arms, split_share
 from financial_assets.experiment.rollout.routing import manifest_of
+from financial_assets.experiment.rollout.state import Rollout
 from financial_assets.experiment.rollout.steps import apply_decisions
 from tests.experiment.builders import CUTOFF
 from tests.experiment.decision.builders import EPOCH, SPREAD, days, frames, policy
@@ -55,7 +57,7 @@ def test_each_has_a_plan_with_its_part_of_the_error_probabilities(log: Predictio
 
 
 def test_the_better_of_two_that_win_is_promoted_and_the_tests_end(log: PredictionLog) -> None:
-    conduct = begin(log)
+    conduct = begin(log, test={"horizon_sessions": 36})
     predict(log, {BASE: 0.3, SECOND: 0.9, THIRD: 0.99})
     decisions = judged(conduct)
     assert [one.action for one in decisions] == ["promote", "promote"], [one.reasons for one in decisions]
@@ -110,7 +112,7 @@ def test_a_withdrawn_challengers_requests_do_not_go_to_the_other_when_shares_ada
 
 
 def test_released_at_the_horizon_the_champion_serves_alone(log: PredictionLog) -> None:
-    conduct = begin(log, test={"at_horizon": "release"})
+    conduct = begin(log, test={"at_horizon": "release", "futility": 0.0})
     predict(log, {BASE: 0.5, SECOND: 0.5, THIRD: 0.5})
     later = PRICES.sessions[PRICES.sessions > CUTOFF]
     early, late = judged(conduct, later[19]), judged(conduct, later[20])
@@ -204,7 +206,7 @@ def test_equal_challengers_are_promoted_as_seldom_as_one_would_be(runs: int) -> 
         series = [days(SPREAD * rng.standard_normal(252)) for _ in range(5)]
         for registered in (shared, alone):
             looks = [due_looks(registered, Evidence(one, one, {}, 0, 0, "")) for one in series]
-            promoted[registered.family] += any(found[-1].crossed for found in looks)
+            promoted[registered.family] += any(look.crossed for found in looks for look in found)
     assert promoted[5] / runs < 0.02 + 3 * np.sqrt(0.02 * 0.98 / runs)
     assert promoted[1] / runs > 0.06, "the control: each at the full alpha"
 
@@ -220,3 +222,40 @@ def test_the_always_on_interval_is_wider_for_each_of_several() -> None:
         plan(5), EPOCH, evidence, TrafficEvidence((), "quiet"), as_of="2010-09-01", deflated_sharpe=lambda: None
     )
     assert decision.always_on == shared
+
+
+def test_one_that_joins_later_waits_until_error_probability_is_left(log: PredictionLog) -> None:
+    """A test that began alone holds all of it: with a second beside it they would promote in 3.75 % of years."""
+    alone = replace(rules(), champion=ArmPolicy("baseline", 75), challengers=(ArmPolicy("enhanced", 25),))
+    first = ExperimentController(Rollout(log, alone))
+    first.rollout.reconcile(MODELS)
+    (plan_alone,) = first.register(lambda _: DailyDeviation(0.3, "the test"), CUTOFF)
+    assert plan_alone.family == 1
+    both = ExperimentController(Rollout(log, rules()))
+    both.rollout.reconcile((*MODELS, model("lightweight", 4)))
+    joined = both.rollout.started().challengers
+    assert [arm.variant for arm in joined] == ["enhanced", "lightweight"]
+    assert both.register(lambda _: pytest.fail("no plan may be made"), CUTOFF) == (plan_alone,)
+    assert both.plans() == (plan_alone,)
+    assert both.waiting() == joined[1:]
+    arms = {BASE: 0.5, SECOND: 0.2, "lightweight-predictor-v4": 0.5, THIRD: 0.5}
+    predict(log, arms, last=20)
+    later = PRICES.sessions[PRICES.sessions > CUTOFF]
+    (ended,) = judged(both, later[20])
+    assert ended.ended
+    plans = both.register(lambda _: DailyDeviation(0.3, "the test"), later[20])
+    assert [plan.family for plan in plans] == [1, 2], "what the ended test gave back, by the policy of two"
+    assert plans[1].starts_after == f"{later[19]:%Y-%m-%d}"
+    assert both.waiting() == ()
+
+
+@pytest.mark.parametrize(("taken", "family"), [(0.0, 2), (0.5, 2), (2 / 3, 3), (0.75, 4), (0.6, 3)])
+def test_what_is_left_is_never_exceeded(taken: float, family: int) -> None:
+    found = family_of(rules(), replace(EPOCH, arms=EPOCH.arms), round(taken, 9))
+    assert found == family
+    assert taken + 1 / found <= 1 + 1e-6
+
+
+def test_nothing_is_left() -> None:
+    with pytest.raises(ExperimentError, match="a new one starts when one of them ends"):
+        family_of(rules(), EPOCH, 1.0)

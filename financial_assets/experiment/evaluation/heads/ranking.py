@@ -14,12 +14,10 @@ import numpy as np
 import pandas as pd
 
 from financial_assets.experiment.evaluation.skill import trading_grid
-from financial_assets.experiment.paired_score import without_gaps
+from financial_assets.experiment.metrics.paired import without_gaps
+from financial_assets.experiment.metrics.ranking import FEWEST_TICKERS
 from financial_assets.scoring.autocorrelation import FEWEST_DAYS
 from financial_assets.scoring.ranking import RankingSkill, information_coefficients, skill_of
-
-FEWEST_TICKERS = 20
-"""Tickers of a session below which it is not ranked: its coefficient would have a standard error above 0.23."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,9 +19,11 @@ from financial_assets.experiment.decision.words import (
     reasons_in_words,
     signed_amount,
 )
+from financial_assets.experiment.metrics.registry import METRICS
 from financial_assets.experiment.plan.plan import ExperimentPlan
 from tests.experiment.builders import CHALLENGER, CHAMPION
-from tests.experiment.decision.builders import EPOCH, QUIET, evidence, plan
+from tests.experiment.decision.builders import EPOCH, QUIET, evidence
+from tests.experiment.decision.builders import first_plan as plan
 
 SLOW = Guardrail("latency", CHALLENGER, "rollback", True, 0.3, 0.01, 500, "as the record says it")
 UNLUCKY = Guardrail("errors", CHALLENGER, "rollback", False, 0.025, 0.01, 40, "")
@@ -147,8 +149,8 @@ def test_p_values_are_shown_beside_a_decision_and_are_no_part_of_its_record() ->
 
 def test_amounts_have_units_and_no_needless_digits() -> None:
     sizes = (0.07, 0.01, 0.0149, -0.0001)
-    assert [amount(size, "accuracy") for size in sizes] == ["7 points", "1 point", "1.5 points", "0 points"]
-    assert [signed_amount(size, "accuracy") for size in (-0.01, -0.0001)] == ["-1 point", "+0 points"]
+    assert [amount(size, METRICS["accuracy"]) for size in sizes] == ["7 points", "1 point", "1.5 points", "0 points"]
+    assert [signed_amount(size, METRICS["accuracy"]) for size in (-0.01, -0.0001)] == ["-1 point", "+0 points"]
 
 
 @pytest.mark.parametrize(

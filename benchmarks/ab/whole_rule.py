@@ -1,0 +1,222 @@
+"""The whole rule over simulated years, for each number of tickers and kind of metric, beside naive controls.
+
+OMP_NUM_THREADS=1 python benchmarks/ab/whole_rule.py [--only rule-accuracy rule-rare --seed 1]
+
+Each cell is a kind of days and a number of tickers. Plans are registered from a calibration year of that kind and
+promise an effect that their own simulation of the rule finds; fresh years, drawn from the world and not from the
+calibration year, show how often the rule promotes nobody's equal, somebody worse, and somebody better by what was
+promised. Controls: the looks of the first rule, which take days for independent, and a daily t-test.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cache, partial
+
+import numpy as np
+from numpy.typing import NDArray
+from table import Array, Goal, Row, ever, main, running_z, said, share, verdict
+from worlds import CUTOFF, EPOCH
+
+from financial_assets.experiment.paired_score import PairedMetric
+from financial_assets.experiment.plan.plan import DailyDeviation, ExperimentPlan, make_plan
+from financial_assets.experiment.plan.policy import load_policy
+from financial_assets.experiment.plan.whole_rule.figures import WholeRulePower
+from financial_assets.experiment.plan.whole_rule.power import simulate_power
+from financial_assets.experiment.plan.whole_rule.verdicts import Endings, WholeRule
+from financial_assets.experiment.plan.whole_rule.worlds import Worlds
+from financial_assets.experiment.statistics.group_sequential import z_of_t
+
+DAYS, CALIBRATION = 252, 250
+TICKERS = (2, 10, 50, 500)
+PLANS, YEARS, SIMULATED = 2, 2500, 600
+COMMON = 0.2
+"""Part of a ticker's difference that all tickers of a day share."""
+MOVED = 0.3
+"""Variance of one ticker's difference in right or wrong: models disagree on three rows in ten."""
+
+Days = Callable[[np.random.Generator, tuple[int, int], int], Array]
+"""Daily mean differences ``[year, day]`` over some tickers, without a true difference."""
+
+
+def right_or_wrong(rng: np.random.Generator, shape: tuple[int, int], tickers: int) -> Array:
+    """Accuracy: disagreements on three rows in ten, won by a chance that a shock moves which all tickers share."""
+    disagreements = rng.binomial(tickers, MOVED, size=shape)
+    shock = rng.choice((-1.0, 1.0), size=shape)
+    favour = 0.5 * (1 + shock * math.sqrt(COMMON))
+    return (2 * rng.binomial(disagreements, favour) - disagreements) / tickers
+
+
+def skewed(rng: np.random.Generator, shape: tuple[int, int], tickers: int) -> Array:
+    """Losses of which some are large, in common or by sectors of five tickers: skewness down to -0.9."""
+    sectors = max(1, tickers // 5)
+    common, sector = (4 - rng.gamma(4.0, 1.0, shape)) / 2, (4 - rng.gamma(4.0 * sectors, 1 / sectors, shape)) / 2
+    own = rng.standard_normal(shape) / math.sqrt(tickers)
+    return 0.01 * (math.sqrt(COMMON) * common + math.sqrt(COMMON) * sector + math.sqrt(1 - 2 * COMMON) * own)
+
+
+def dependent(rng: np.random.Generator, shape: tuple[int, int], tickers: int) -> Array:
+    """First-order autoregression, 0.2 from day to day."""
+    return 0.02 * _over(tickers) * _autoregressive(rng.standard_normal((shape[0], shape[1] + 30)), 0.2)
+
+
+def clustered(rng: np.random.Generator, shape: tuple[int, int], tickers: int) -> Array:
+    """What differences of risk scores look like: calm and wild weeks (GARCH), and 0.1 from day to day."""
+    steps, variance = rng.standard_normal((shape[0], shape[1] + 90)), np.ones(shape[0])
+    for day in range(steps.shape[1]):
+        steps[:, day] *= np.sqrt(variance)
+        variance = 0.03 + 0.1 * steps[:, day] ** 2 + 0.87 * variance
+    return 1e-4 * _over(tickers) * _autoregressive(steps[:, 60:], 0.1)
+
+
+def rare_losses(rng: np.random.Generator, shape: tuple[int, int], tickers: int) -> Array:
+    """One day in ten loses what nine others gain."""
+    rare = np.where(rng.random(shape) < 0.1, -3.0, 1 / 3) + 0.1 * rng.standard_normal(shape)
+    return 0.1 * _over(tickers) * rare
+
+
+def _over(tickers: int) -> float:
+    """Deviation of a day's mean over tickers that share a part (Kish 1965), in that of one ticker."""
+    return math.sqrt(COMMON + (1 - COMMON) / tickers)
+
+
+def _autoregressive(steps: Array, rho: float) -> Array:
+    days = np.zeros_like(steps)
+    for day in range(1, steps.shape[1]):
+        days[:, day] = rho * days[:, day - 1] + steps[:, day]
+    return days[:, 30:] * math.sqrt(1 - rho**2)
+
+
+KINDS: dict[str, tuple[PairedMetric, Days]] = {
+    "accuracy, common factor": ("accuracy", right_or_wrong),
+    "Brier, skew and sectors": ("brier", skewed),
+    "log loss, AR(1) 0.2": ("log_loss", dependent),
+    "pinball, AR(1) 0.1 and GARCH": ("pinball", clustered),
+    "accuracy, rare losses": ("accuracy", rare_losses),
+}
+
+
+def years(kind: str, tickers: int, rng: np.random.Generator, count: int, names: tuple[str, ...]) -> Worlds:
+    """Years without any true difference, to the champion, to baselines and of guards."""
+    metric, days = KINDS[kind]
+    base = days(rng, (count, DAYS), tickers)
+
+    def beside() -> Array:
+        return 0.5 * base + math.sqrt(0.75) * days(rng, base.shape, tickers)
+
+    guards = ("profit", *(("accuracy",) if metric != "accuracy" else ()))
+    # Baselines are less like the challenger than the champion is.
+    return Worlds(base, {name: 1.2 * beside() for name in names}, {name: beside() for name in guards}, "simulated")
+
+
+@cache
+def plans(kind: str, tickers: int) -> tuple[ExperimentPlan, ...]:
+    """Plans of some calibration years, each hoping for exactly the effect that its whole rule finds."""
+    rng = np.random.default_rng([1, tickers])
+    return tuple(_plan(kind, KINDS[kind][1](rng, (1, CALIBRATION), tickers)[0]) for _ in range(PLANS))
+
+
+def _plan(kind: str, calibration: Array) -> ExperimentPlan:
+    policy = replace(load_policy(), experiment=EPOCH.experiment)
+    spread = DailyDeviation.of_days(calibration, "a calibration year")
+    assert spread is not None
+
+    def hoping(effect: float) -> ExperimentPlan:
+        rules = replace(policy, test=replace(policy.test, metric=KINDS[kind][0], plausible_effect=min(effect, 0.5)))
+        return make_plan(rules, EPOCH, EPOCH.challengers[0], spread, CUTOFF, whole_rule=simulated)
+
+    return hoping(hoping(3.3 * spread.deviation / math.sqrt(DAYS)).detectable)
+
+
+def simulated(plan: ExperimentPlan) -> WholeRulePower:
+    """The power of a plan's rule, of fewer tests than by default."""
+    return simulate_power(plan, worlds=SIMULATED)
+
+
+def ended(kind: str, tickers: int, rng: np.random.Generator, times: tuple[float, ...]) -> list[list[Endings]]:
+    """How fresh years end, for each plan, if the challenger is better by ``times`` what the plan promises to find."""
+    found: list[list[Endings]] = [[] for _ in times]
+    for plan in plans(kind, tickers):
+        rule = WholeRule(plan, years(kind, tickers, rng, YEARS, plan.must_beat))
+        for endings, part in zip(found, times, strict=True):
+            endings.append(rule.endings(part * plan.detectable))
+    return found
+
+
+def promoted(found: list[Endings]) -> NDArray[np.bool_]:
+    """Of all plans."""
+    return np.concatenate([endings.promoted for endings in found])
+
+
+def day(found: list[Endings]) -> float:
+    """On which tests end, on average."""
+    return float(np.mean(np.concatenate([endings.day for endings in found])))
+
+
+def controls(kind: str, tickers: int, rng: np.random.Generator) -> tuple[str, float]:
+    """The planned looks as the first rule took them, and a daily t-test, of equal models."""
+    (plan, *_) = plans(kind, tickers)
+    z, looks = running_z(years(kind, tickers, rng, PLANS * YEARS, ()).main), np.array(plan.looks)
+    naive = share(ever(z_of_t(z[:, looks - 1], looks - 1) >= np.array(plan.boundaries)))
+    daily = share(ever(z[:, 19:] > 1.96))
+    return f"looks of the first rule alone {100 * naive[0]:.1f} %; daily t-test {100 * daily[0]:.0f} %", naive[1]
+
+
+def cell(kind: str, tickers: int, rng: np.random.Generator) -> Iterator[Row]:
+    """False promotion, promotion of somebody worse, and of somebody better by what the plan promises."""
+    where, made = f"{kind}, {tickers} tickers", plans(kind, tickers)
+    equal, worse, better = ended(kind, tickers, rng, (0.0, -0.25, 1.0))
+    false, (control, naive) = share(promoted(equal)), controls(kind, tickers, rng)
+    fails = naive > 0.025 if "0.2" in kind else True
+    what = f"equal models promoted by the whole rule: {where}"
+    yield Row("S2", what, "99 % bound <= 2.5 %", said(false), control, verdict(false[2] <= 0.025 and fails))
+    harmful = share(promoted(worse))
+    what = f"worse by a quarter of the effect, promoted: {where}"
+    back = share(np.concatenate([endings.rolled_back for endings in worse]))
+    yield Row("S3", what, "<= 0.5 %", said(harmful), f"rolled back: {said(back)}", verdict(harmful[0] <= 0.005))
+    found = share(promoted(better))
+    planned = float(np.mean([plan.whole_rule.promoted[2] for plan in made if plan.whole_rule]))
+    effect = float(np.mean([plan.detectable / plan.spread.deviation for plan in made]))
+    what = f"promoted at the effect that the plan promises, {effect:.3f} deviations of a day: {where}"
+    told = f"{said(found)}; {100 * (found[0] - planned):+.1f} points off the plan; day {day(better):.0f}"
+    met = verdict(found[0] >= 0.78 and abs(found[0] - planned) <= 0.03)
+    yield Row("S4", what, ">= 78 %, within 3 points", told, f"equal models end on day {day(equal):.0f}", met)
+
+
+def of_kind(kind: str, rng: np.random.Generator) -> Iterator[Row]:
+    """All numbers of tickers of a kind of days."""
+    for tickers in TICKERS:
+        yield from cell(kind, tickers, rng)
+
+
+def rare(rng: np.random.Generator) -> Iterator[Row]:
+    """Rare large losses: the calibration year shows them, and the sequence decides instead of the looks."""
+    kind = "accuracy, rare losses"
+    (equal,), (control, _) = ended(kind, 10, rng, (0.0,)), controls(kind, 10, rng)
+    found = share(promoted(equal))
+    uneven = sum(plan.uneven for plan in plans(kind, 10))
+    what = f"equal models promoted, one day in ten loses what nine gain (seen by {uneven} of {PLANS} plans)"
+    yield Row("S2", what, "99 % bound <= 2.5 %", said(found), control, verdict(found[2] <= 0.025))
+
+
+def harm(rng: np.random.Generator) -> Iterator[Row]:
+    """A challenger that is worse by all of the effect."""
+    (found,) = ended("accuracy, common factor", 10, rng, (-1.0,))
+    back = share(np.concatenate([endings.rolled_back for endings in found]))
+    what = f"worse by the effect, rolled back by evidence: accuracy, 10 tickers; day {day(found):.0f} on average"
+    yield Row("S3", what, "(told, no goal)", said(back), f"promoted: {said(share(promoted(found)))}", "")
+
+
+GOALS: dict[str, Goal] = {
+    "rule-accuracy": partial(of_kind, "accuracy, common factor"),
+    "rule-brier": partial(of_kind, "Brier, skew and sectors"),
+    "rule-log-loss": partial(of_kind, "log loss, AR(1) 0.2"),
+    "rule-pinball": partial(of_kind, "pinball, AR(1) 0.1 and GARCH"),
+    "rule-rare": rare,
+    "rule-harm": harm,
+}
+
+if __name__ == "__main__":
+    main(GOALS, __doc__)

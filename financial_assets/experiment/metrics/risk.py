@@ -1,0 +1,124 @@
+"""Scores of the quantiles of the return, over one session and over five.
+
+All are free of the unit of returns, so that a volatile ticker and a volatile year count as much as calm ones: pinball
+losses are divided by the volatility that was known when the forecast was made, the same for all forecasters;
+differences of QLIKE and of the joint loss of value at risk and expected shortfall depend on ratios only.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from financial_assets.experiment.metrics.metric import Metric, Unit
+from financial_assets.experiment.prediction_log.schema import QUANTILE_5D_COLUMNS, QUANTILE_COLUMNS
+from financial_assets.scoring.quantiles import QUANTILE_LEVELS, normalised_pinball_losses, pinball_losses
+from financial_assets.scoring.risk import joint_tail_losses, shortfall_between_quantiles
+from financial_assets.scoring.volatility import qlike_losses
+from financial_assets.serving.bar_rules import SESSIONS_5D
+
+BASELINES = ("filtered", "ewma", "har")
+"""What a risk head must be compared with: filtered historical simulation, RiskMetrics, and a regression on the
+variances of the last day, week and month."""
+
+TAIL = 0.05
+"""Level of value at risk and expected shortfall: the loss of one session in twenty."""
+
+_Z_90, _Z_98 = 1.6448536269514722, 2.3263478740408408  # standard normal quantiles at .95 and .99
+_LEAST_DEVIATION = 1e-4  # a basis point: a forecast of no risk at all would have an infinite loss
+
+_COLUMNS = {1: (QUANTILE_COLUMNS, "log_return"), SESSIONS_5D: (QUANTILE_5D_COLUMNS, "outcome_5d")}
+"""Sessions ahead -> columns of the quantiles, and of what they are about."""
+
+
+def implied_deviation(quantiles: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Standard deviation of the forecast with these quantiles ``[n, level]``, at least a basis point ``[n]``.
+
+    Served models answer quantiles and no variance. Fat tails narrow the 90 % range and widen the 98 % range that a
+    variance goes with; the mean of what both say of a normal distribution is right for one, and 3 to 4 % too large for
+    Student's t with 4 to 8 degrees of freedom.
+    """
+    low, outer = quantiles[:, 3] - quantiles[:, 1], quantiles[:, 4] - quantiles[:, 0]
+    return np.maximum((low / _Z_90 + outer / _Z_98) / 4, _LEAST_DEVIATION)
+
+
+def _pinball_in_return(rows: pd.DataFrame) -> NDArray[np.float64]:
+    outcome = rows["log_return"].to_numpy(np.float64)
+    # Summed level by level: recorded decisions rest on these bits.
+    losses = [
+        pinball_losses(outcome, rows[column].to_numpy(np.float64), level)
+        for column, level in zip(QUANTILE_COLUMNS, QUANTILE_LEVELS, strict=True)
+    ]
+    return -np.mean(losses, axis=0)
+
+
+def _pinball(rows: pd.DataFrame, horizon: int) -> NDArray[np.float64]:
+    columns, outcome = _COLUMNS[horizon]
+    unit = rows["volatility"].to_numpy(np.float64) * horizon**0.5
+    return -normalised_pinball_losses(rows[outcome], rows[list(columns)].to_numpy(np.float64), unit)
+
+
+def _qlike(rows: pd.DataFrame, horizon: int) -> NDArray[np.float64]:
+    columns, outcome = _COLUMNS[horizon]
+    variance = np.square(implied_deviation(rows[list(columns)].to_numpy(np.float64)))
+    return -qlike_losses(np.square(rows[outcome].to_numpy(np.float64)), variance)
+
+
+def _tail(rows: pd.DataFrame, horizon: int) -> NDArray[np.float64]:
+    columns, outcome = _COLUMNS[horizon]
+    quantiles = rows[list(columns[:2])].to_numpy(np.float64)
+    far, near = quantiles.min(axis=1), quantiles.max(axis=1)  # the loss is of an ordered pair
+    # A tail that is forecast to hold no loss has no such loss; it is taken as one of a basis point.
+    shortfall = np.minimum(shortfall_between_quantiles(far, near, at=TAIL), -_LEAST_DEVIATION)
+    return -joint_tail_losses(rows[outcome].to_numpy(np.float64), np.maximum(near, shortfall), shortfall, TAIL)
+
+
+def _metric(name: str, title: str, unit: Unit, horizon: int, places: slice, plausible_effect: float) -> Metric:
+    columns, outcome = _COLUMNS[horizon]
+    scores = {"pinball": _pinball, "qlike": _qlike, "var_es": _tail}[name]
+    return Metric(
+        name=name if horizon == 1 else f"{name}_5d",
+        title=title if horizon == 1 else f"{title} over {horizon} sessions",
+        question="risk",
+        horizon=horizon,
+        unit=unit,
+        answers=columns[places],
+        outcomes=(outcome, "volatility") if name == "pinball" else (outcome,),
+        scores=partial(scores, horizon=horizon),
+        baselines=BASELINES,
+        plausible_effect=plausible_effect,
+    )
+
+
+# What is plausible is what a regression on range-based variances gained over RiskMetrics and over the deviation of the
+# last month on fifty large US stocks in 2022 and 2023: few heads may hope for more.
+_PLAUSIBLE = {1: (0.002, 0.08, 0.05), SESSIONS_5D: (0.002, 0.08, 0.06)}
+
+
+def _of_horizon(horizon: int) -> tuple[Metric, ...]:
+    pinball, qlike, tail = _PLAUSIBLE[horizon]
+    return (
+        _metric("pinball", "pinball loss", Unit(100, 3, "% of the volatility"), horizon, slice(5), pinball),
+        _metric("qlike", "QLIKE", Unit(1, 4, ""), horizon, slice(5), qlike),
+        _metric("var_es", "loss of value at risk and expected shortfall", Unit(1, 4, ""), horizon, slice(2), tail),
+    )
+
+
+RISK = (*_of_horizon(1), *_of_horizon(SESSIONS_5D))
+
+PINBALL_IN_RETURN = Metric(
+    name="pinball",
+    title="pinball loss",
+    question="risk",
+    horizon=1,
+    unit=Unit(10_000, 2, "basis points"),
+    answers=QUANTILE_COLUMNS,
+    outcomes=("log_return",),
+    scores=_pinball_in_return,
+    baselines=BASELINES,
+    plausible_effect=0.0001,
+)
+"""What plans of the first rule call pinball: in log return, so that volatile tickers and years decide."""

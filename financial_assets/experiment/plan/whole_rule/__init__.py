@@ -1,0 +1,1 @@
+"""What the whole rule of a plan does, simulated before the first day."""

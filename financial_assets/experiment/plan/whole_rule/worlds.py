@@ -1,0 +1,76 @@
+"""Simulated tests: daily differences of a challenger to champion, baselines and guards, without any true difference.
+
+Days against the champion are drawn from those that the plan's spread was measured on, in blocks of a week, so that
+their shape and what dependence they have is kept (Politis and Romano 1992, circular block bootstrap); where none were
+measured they are normal. Their deviation is the plan's. Days against a baseline and of a guard share half of their
+variance with them, as differences of one model to two others that are as good as each other do.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from financial_assets.experiment.plan.plan import ExperimentPlan
+
+_BLOCK = 5
+_FEWEST_DAYS = 60  # to draw from: of fewer, too few different ones
+_SHARED = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Worlds:
+    """Daily differences ``[world, day]`` with a mean of 0 in the long run.
+
+    Attributes
+    ----------
+    main
+        To the champion, in the plan's metric.
+    against
+        Baseline -> the same.
+    guards
+        Guard -> the same to the champion, in units of its own deviation.
+    basis
+        Where the days come from, in words.
+    """
+
+    main: NDArray[np.float64]
+    against: Mapping[str, NDArray[np.float64]]
+    guards: Mapping[str, NDArray[np.float64]]
+    basis: str
+
+
+def draw_worlds(plan: ExperimentPlan, worlds: int, seed: int) -> Worlds:
+    """Simulated tests of a plan.
+
+    Parameters
+    ----------
+    plan
+        Its spread and baselines; guards are profit and, if the metric is another, right directions.
+    worlds, seed
+        How many, and of which random numbers.
+    """
+    rng, deviation = np.random.default_rng(seed), plan.spread.deviation
+    shape = (worlds, plan.looks[-1])
+    sample = np.array(plan.spread.sample)
+    if len(sample) >= _FEWEST_DAYS:
+        main, basis = _blocks(rng, shape, sample), f"drawn from {plan.spread.basis} in blocks of {_BLOCK}"
+    else:
+        main, basis = rng.standard_normal(shape), "normal days, because too few were measured"
+    names = ("profit", "tail", *(("accuracy",) if plan.test.metric != "accuracy" else ()))
+    beside = [_SHARED * main + math.sqrt(1 - _SHARED**2) * rng.standard_normal(shape) for _ in plan.must_beat]
+    guards = {name: _SHARED * main + math.sqrt(1 - _SHARED**2) * rng.standard_normal(shape) for name in names}
+    against = {name: deviation * days for name, days in zip(plan.must_beat, beside, strict=True)}
+    return Worlds(deviation * main, against, guards, basis)
+
+
+def _blocks(rng: np.random.Generator, shape: tuple[int, int], sample: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Blocks of consecutive days of a sample, standardised."""
+    days = (sample - sample.mean()) / sample.std()
+    starts = rng.integers(0, len(days), size=(shape[0], -(-shape[1] // _BLOCK)))
+    places = (starts[:, :, None] + np.arange(_BLOCK)) % len(days)
+    return days[places.reshape(shape[0], -1)[:, : shape[1]]]

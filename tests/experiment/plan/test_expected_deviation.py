@@ -1,0 +1,166 @@
+"""What a plan expects of days to come: measured on days that are no evidence, and not on calm ones alone."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from financial_assets.errors import ExperimentError
+from financial_assets.experiment.metrics.choice import choose_metric
+from financial_assets.experiment.metrics.paired import PairedDays
+from financial_assets.experiment.metrics.registry import METRICS, metrics_of
+from financial_assets.experiment.metrics.risk import PINBALL_IN_RETURN
+from financial_assets.experiment.plan.expected_deviation import (
+    deviation_of_days,
+    expected_deviation,
+    expected_deviations,
+)
+from financial_assets.experiment.plan.long_run_spread import LongRun, long_run_of
+from financial_assets.experiment.plan.plan import DailyDeviation
+from financial_assets.features.catalogue import CATALOGUE
+from financial_assets.features.graph import FeatureGraph, compute_panel
+from financial_assets.market import calendar
+from financial_assets.market.panel import CHANNELS, PricePanel
+from financial_assets.models.training import Training, train
+from financial_assets.models.training_data import panel_volatility
+from financial_assets.scoring.quantiles import normalised_pinball_losses
+from tests.experiment.decision.builders import plan
+from tests.models.conftest import SEQUENCE_LENGTH, TINY, walk
+
+
+def regimes(block: float, sessions: int = 900, tickers: int = 20, seed: int = 0) -> PricePanel:
+    """Random walks whose last 200 sessions are ``block`` times as volatile as those before, which come in spells."""
+    days = calendar.sessions("2005-01-03", "2009-12-31")[:sessions]
+    rng = np.random.default_rng(seed)
+    volatility = 0.01 * np.exp(0.4 * np.sin(np.arange(sessions) / 40))
+    volatility[-200:] *= block
+    steps = volatility * (0.5 * rng.standard_normal((1, sessions)) + rng.standard_normal((tickers, sessions)))
+    close = 100 * np.exp(np.cumsum(steps, axis=1))
+    values = np.empty((tickers, len(CHANNELS), sessions), dtype=np.float32)
+    values[:] = close[:, None, :]
+    values[:, CHANNELS.index("volume")] = 1e6
+    values[:, CHANNELS.index("market")] = close.mean(axis=0)
+    values[:, CHANNELS.index("day")] = days.to_numpy().astype("datetime64[D]").astype(np.int64)
+    return PricePanel(tuple(f"T{place:02d}" for place in range(tickers)), days, values, np.ones(close.shape, bool))
+
+
+CALM, WILD = regimes(0.4), regimes(2.5)
+BLOCK = CALM.sessions[-100:-6]
+
+
+def test_a_calm_block_is_known_by_the_past() -> None:
+    factor = long_run_of(PINBALL_IN_RETURN, CALM, BLOCK).regime
+    assert 1.8 < factor < 4.0, "losses in return are two and a half times as large in usual times"
+    assert long_run_of(PINBALL_IN_RETURN, WILD, BLOCK).regime == 1.0
+    assert long_run_of(METRICS["pinball"], CALM, BLOCK).regime < factor, "there is less to see in units of volatility"
+
+
+@pytest.mark.parametrize("name", ["accuracy", "rank_ic", "qlike_5d"])
+def test_every_question_has_simple_forecasters(name: str) -> None:
+    assert 1.0 <= long_run_of(METRICS[name], CALM, BLOCK).regime < 4.0
+
+
+def test_nothing_is_said_of_a_past_that_is_hardly_longer_than_the_block() -> None:
+    for block in (CALM.sessions[-400:], CALM.sessions[-20:]):
+        assert long_run_of(PINBALL_IN_RETURN, CALM, block) == LongRun(1.0, 1.0)
+
+
+def paired(values: np.ndarray) -> PairedDays:
+    return PairedDays(pd.DatetimeIndex(BLOCK[: len(values)]), values, len(values), len(values))
+
+
+def test_a_plan_takes_the_larger_of_its_block_and_the_long_run() -> None:
+    values = np.random.default_rng(0).standard_normal(90)
+    calm, wild = (deviation_of_days(paired(values), PINBALL_IN_RETURN, prices) for prices in (CALM, WILD))
+    assert calm is not None
+    assert wild is not None
+    assert (wild.deviation, wild.regime) == (np.std(values, ddof=1), 1.0)
+    assert calm.deviation == pytest.approx(calm.regime * wild.deviation)
+    assert "calmer than the past" in calm.basis
+    assert "calmer" not in wild.basis
+    assert deviation_of_days(paired(values[:19]), PINBALL_IN_RETURN, CALM) is None
+    assert deviation_of_days(paired(np.zeros(60)), PINBALL_IN_RETURN, CALM) is None
+
+
+def test_outcomes_that_overlap_count_for_fewer_days() -> None:
+    steps = np.random.default_rng(1).standard_normal(98)
+    overlapping = np.convolve(steps, np.ones(5), "valid")
+    found = deviation_of_days(paired(overlapping), METRICS["pinball_5d"], WILD)
+    assert found is not None
+    assert 2.5 < found.inflation < 6.0, "five sessions of which four are shared: five times the variance"
+    assert found.long_run == pytest.approx(found.deviation * math.sqrt(found.inflation))
+    alone = deviation_of_days(paired(steps[:94]), METRICS["pinball"], WILD)
+    assert alone is not None
+    assert 1.0 <= alone.inflation < 1.6
+
+
+def test_what_is_registered_is_read_back_and_old_plans_keep_their_digest() -> None:
+    before = plan()
+    assert "regime" not in before.to_json()
+    assert "inflation" not in before.to_json()
+    later = replace(before, spread=replace(before.spread, regime=1.5, inflation=2.0))
+    assert type(later).from_json(later.to_json()) == later
+
+
+def spreads(**deviations: float) -> dict[str, DailyDeviation]:
+    return {name: DailyDeviation(deviation, "the test") for name, deviation in deviations.items()}
+
+
+def test_the_metric_that_can_see_most_is_chosen() -> None:
+    wide = {metric.name: 10 * metric.plausible_effect for metric in metrics_of("risk")}
+    found = choose_metric("risk", spreads(**{**wide, "qlike": wide["qlike"] / 2}), drift=3.0, horizon=100)
+    assert found.metric == "qlike"
+    assert found.ratios["qlike"] == pytest.approx(3.0 * 5 / 10)
+    assert found.why.startswith("QLIKE can find 1.50 of its plausible effect within 100 sessions; pinball loss 3.00")
+    assert set(found.ratios) == set(wide)
+
+
+def test_days_that_move_together_make_a_metric_worse() -> None:
+    equal = {metric.name: 10 * metric.plausible_effect for metric in metrics_of("risk")[:2]}
+    assert choose_metric("risk", spreads(**equal), drift=3.0, horizon=100).metric == "pinball", "of equals the first"
+    dependent = {**spreads(**equal), "pinball": DailyDeviation(equal["pinball"], "the test", inflation=1.2)}
+    assert choose_metric("risk", dependent, drift=3.0, horizon=100).metric == "qlike"
+
+
+def test_a_question_that_was_not_measured_has_no_metric() -> None:
+    with pytest.raises(ExperimentError, match="none of rank_ic, excess_accuracy, long_short was measured"):
+        choose_metric("ranking", spreads(accuracy=0.1), drift=3.0, horizon=100)
+
+
+@pytest.fixture(scope="module")
+def trained() -> tuple[PricePanel, Training, Training]:
+    """Two seeds of a tiny model on a random walk."""
+    prices = walk()
+    quick = [feature for feature in CATALOGUE if feature.lookback <= 25][:8]
+    graph = FeatureGraph([*quick, next(feature for feature in CATALOGUE if feature.name == "ewma_volatility")])
+    features, cutoff = compute_panel(prices, graph), prices.sessions[799]
+    given = {"cutoff": cutoff, "sequence_length": SEQUENCE_LENGTH, "device": "cpu"}
+    one, other = (train(TINY, features, prices, seed=seed, **given) for seed in (1, 2))  # type: ignore[arg-type]
+    return prices, one, other
+
+
+def test_two_trainings_are_compared_in_their_calibration_block(trained: tuple[PricePanel, Training, Training]) -> None:
+    prices, one, other = trained
+    found = expected_deviation(one, other, "pinball", 2, prices)
+    served = [training.calibrated(training.held_out).return_quantiles.double().numpy() for training in (one, other)]
+    answers, volatility = one.held_out, panel_volatility(prices).double().numpy()
+    at = (answers.ticker == "T1").astype(int), prices.sessions.get_indexer(pd.DatetimeIndex(answers.session))
+    losses = [normalised_pinball_losses(answers.outcome, quantiles, volatility[at]) for quantiles in served]
+    days = pd.Series(losses[0] - losses[1]).groupby(answers.session).mean()
+    assert found.deviation / found.regime == pytest.approx(days.std(), rel=1e-4)
+    later = replace(prices, values=prices.values.copy())
+    later.values[:, :6, 800:] *= np.float32(1.7)
+    assert expected_deviation(one, other, "pinball", 2, later) == found, "nothing after the cut-offs is read"
+
+
+def test_every_metric_of_a_question_is_measured_at_once(trained: tuple[PricePanel, Training, Training]) -> None:
+    prices, one, other = trained
+    found = expected_deviations(one, other, "risk", prices)
+    assert set(found) == {metric.name for metric in metrics_of("risk")}
+    assert found["pinball"] == expected_deviation(one, other, "pinball", 2, prices)
+    assert expected_deviations(one, other, "ranking", prices) == {}, "two tickers are not ranked"
+    assert choose_metric("risk", found, drift=2.9, horizon=252).metric in found
