@@ -110,5 +110,5 @@ def test_days_that_were_measured_are_drawn_in_blocks() -> None:
     assert float(worlds.main.mean()) == pytest.approx(0.0, abs=0.02), "their own mean is no evidence"
     assert float(worlds.main.std()) == pytest.approx(spread.deviation, rel=0.02)
     assert np.corrcoef(worlds.main[:, 1], worlds.main[:, 0])[0, 1] > 0.3
-    assert "the calibration block in blocks of 5" in worlds.basis
+    assert "the calibration block in blocks of 21" in worlds.basis
     assert "too few" in draw_worlds(plan(), 2, seed=1).basis

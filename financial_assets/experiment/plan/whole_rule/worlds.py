@@ -1,6 +1,6 @@
 """Simulated tests: daily differences of a challenger to champion, baselines and guards, without any true difference.
 
-Days against the champion are drawn from those that the plan's spread was measured on, in blocks of a week, so that
+Days against the champion are drawn from those that the plan's spread was measured on, in blocks of a month, so that
 their shape and what dependence they have is kept (Politis and Romano 1992, circular block bootstrap); where none were
 measured they are normal. Their deviation is the plan's. Days against a baseline and of a guard share half of their
 variance with them, as differences of one model to two others that are as good as each other do.
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from financial_assets.experiment.plan.plan import ExperimentPlan
 
-_BLOCK = 5
+_BLOCK = 21
 _FEWEST_DAYS = 60  # to draw from: of fewer, too few different ones
 _SHARED = 0.5
 
