@@ -68,7 +68,7 @@ def draw_worlds(plan: ExperimentPlan, worlds: int, seed: int) -> Worlds:
     names = ("profit", "tail", *(("accuracy",) if plan.test.metric != "accuracy" else ()))
     against = {name: _APART * deviation * _beside(main, days()) for name in plan.must_beat}
     guards = {name: _beside(main, days()) for name in names}
-    return Worlds(deviation * main, against, guards, basis if is_measured else "normal days: too few were measured")
+    return Worlds(deviation * main, against, guards, basis if is_measured else "normal, because too few were measured")
 
 
 def _beside(main: NDArray[np.float64], own: NDArray[np.float64]) -> NDArray[np.float64]:
