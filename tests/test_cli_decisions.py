@@ -119,7 +119,7 @@ def test_a_decision_is_printed_with_its_reasons_and_its_record() -> None:
     assert shown.exit_code == 0, shown.output
     (decision,) = decisions()
     assert f"HOLD as of {decision.as_of} record {decision.digest[:12]}" in words(shown)
-    assert "Too early to decide: the first planned look is on day 10; 4 have been seen." in words(shown)
+    assert "Too early to decide: the first planned look is on day 10; 4 sessions have been seen." in words(shown)
     assert "planned looks" not in shown.output
     assert command("decide").output == shown.output
     assert decisions() == (decision,), "the same decision is one record"

@@ -2,9 +2,9 @@
 
 OMP_NUM_THREADS=1 python benchmarks/ab/whole_rule.py [--only rule-accuracy rule-rare --seed 1]
 
-Each cell is a kind of days and a number of tickers. Plans are registered from a calibration year of that kind and
+Each cell is a kind of days and a number of tickers. Plans are registered from four years of that kind and
 promise an effect that their own simulation of the rule finds; fresh years, drawn from the world and not from the
-calibration year, show how often the rule promotes nobody's equal, somebody worse, and somebody better by what was
+calibration years, show how often the rule promotes nobody's equal, somebody worse, and somebody better by what was
 promised. Controls: the looks of the first rule, which take days for independent, and a daily t-test.
 """
 
@@ -29,9 +29,9 @@ from financial_assets.experiment.plan.whole_rule.verdicts import Endings, WholeR
 from financial_assets.experiment.plan.whole_rule.worlds import Worlds
 from financial_assets.experiment.statistics.group_sequential import z_of_t
 
-DAYS, CALIBRATION = 252, 250
+DAYS, CALIBRATION = 252, 1000
 TICKERS = (2, 10, 50, 500)
-PLANS, YEARS, SIMULATED = 2, 2500, 600
+PLANS, YEARS, SIMULATED = 2, 2000, 600
 COMMON = 0.2
 """Part of a ticker's difference that all tickers of a day share."""
 MOVED = 0.3
@@ -120,7 +120,7 @@ def plans(kind: str, tickers: int) -> tuple[ExperimentPlan, ...]:
 
 def _plan(kind: str, calibration: Array) -> ExperimentPlan:
     policy = replace(load_policy(), experiment=EPOCH.experiment)
-    spread = DailyDeviation.of_days(calibration, "a calibration year")
+    spread = DailyDeviation.of_days(calibration, "four calibration years")
     assert spread is not None
 
     def hoping(effect: float) -> ExperimentPlan:

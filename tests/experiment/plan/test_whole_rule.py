@@ -40,9 +40,9 @@ def ending(registered: ExperimentPlan, worlds: Worlds, effect: float, world: int
 @pytest.mark.parametrize("test", [{}, {"margin": 0.01, "noninferiority": 0.2}, {"futility": 0.0, "looks": 3}])
 def test_it_ends_as_the_rule_does(effect: float, test: dict[str, float]) -> None:
     made = replace(plan(**{"horizon_sessions": 40, "plausible_effect": 0.06, **test}), detectable=0.0)
-    worlds = draw_worlds(made, 8, seed=3)
+    worlds = draw_worlds(made, 3, seed=3)
     found = WholeRule(made, worlds).endings(effect)
-    for world in range(8):
+    for world in range(3):
         action, day = ending(made, worlds, effect, world)
         expected = "promote" if found.promoted[world] else "rollback" if found.rolled_back[world] else "hold"
         assert (expected, found.day[world]) == (action, day)
@@ -57,9 +57,9 @@ def test_uneven_and_dependent_days_end_as_the_rule_does() -> None:
         rules = policy(horizon_sessions=40, plausible_effect=0.06)
         made = replace(make_plan(rules, EPOCH, EPOCH.challengers[0], spread, CUTOFF), detectable=0.0)
         assert made.uneven or made.autocorrelated
-        worlds = draw_worlds(made, 8, seed=3)
+        worlds = draw_worlds(made, 3, seed=3)
         found = WholeRule(made, worlds).endings(0.08)
-        for world in range(8):
+        for world in range(3):
             action, day = ending(made, worlds, 0.08, world)
             expected = "promote" if found.promoted[world] else "rollback" if found.rolled_back[world] else "hold"
             assert (expected, found.day[world]) == (action, day)
@@ -110,5 +110,5 @@ def test_days_that_were_measured_are_drawn_in_blocks() -> None:
     assert float(worlds.main.mean()) == pytest.approx(0.0, abs=0.02), "their own mean is no evidence"
     assert float(worlds.main.std()) == pytest.approx(spread.deviation, rel=0.02)
     assert np.corrcoef(worlds.main[:, 1], worlds.main[:, 0])[0, 1] > 0.3
-    assert "the calibration block in blocks of 5" in worlds.basis
+    assert "the calibration block in blocks of 21" in worlds.basis
     assert "too few" in draw_worlds(plan(), 2, seed=1).basis

@@ -33,7 +33,7 @@ from financial_assets.experiment.report import html as report
 from financial_assets.experiment.report.charts import CHARTS, svg
 from financial_assets.experiment.report.decision_case import DecisionCase, case_of, evidence
 from financial_assets.experiment.report.style import standalone, svg_of
-from financial_assets.experiment.statistics.group_sequential import daily_z
+from financial_assets.experiment.statistics.long_run import robust_z
 from financial_assets.models.explanations.explanation import Explanation, StoredExplanations
 from financial_assets.models.explanations.gradients import AnswerAttribution, FamilyAttribution, FeatureAttribution
 from financial_assets.models.explanations.losses import COLUMNS
@@ -126,7 +126,7 @@ PRICES = panel(sessions=80, tickers=3)
 
 def decided(days: int = 40, skill: float = 0.5, traffic: TrafficEvidence = QUIET, **test: object) -> DecisionCase:
     """A decision on the first days of a plan with looks on days 20 and 40; one arm is right as often as told."""
-    rules = plan(**{"horizon_sessions": 40, "looks": 2, "deflated_sharpe": 0.0, **test})
+    rules = plan(**{"horizon_sessions": 40, "looks": 2, "futility": 0.0, **test})
     direct, rivals = frames(PRICES)
     outcome = outcome_frame(PRICES).set_index(["session", "ticker"])["up"]
     up = outcome.reindex(pd.MultiIndex.from_frame(direct[["session", "ticker"]])).eq(True).to_numpy()
@@ -288,7 +288,7 @@ def test_the_evidence_ends_where_the_decision_stands() -> None:
         assert line.look is not None
         assert line.needed is not None
         shifted = case.differences[: line.day] - case.differences[: line.day].mean() + line.needed
-        assert daily_z(shifted) == pytest.approx(line.boundary)  # the triangle is where the look would have crossed
+        assert robust_z(shifted) == pytest.approx(line.boundary)  # the triangle is where the look would have crossed
 
 
 @pytest.mark.parametrize("days", [0, 1, 20, 60])

@@ -43,7 +43,7 @@ def cases(prices: PricePanel, direct: pd.DataFrame, baselines: pd.DataFrame) -> 
     """A decision about each challenger, in the epoch's order."""
     made: list[DecisionCase] = []
     for arm in THREE.challengers:
-        rules = policy(plausible_effect=0.03, deflated_sharpe=0.0, looks=2, horizon_sessions=120)
+        rules = policy(plausible_effect=0.03, looks=2, horizon_sessions=126)
         plan = make_plan(rules, THREE, arm, DailyDeviation(SPREAD, "the test"), CUTOFF)
         as_of = prices.sessions[-1]
         found = gather(plan, direct[direct["session"] > CUTOFF], baselines, outcome_frame(prices))

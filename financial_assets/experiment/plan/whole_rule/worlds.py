@@ -1,9 +1,10 @@
 """Simulated tests: daily differences of a challenger to champion, baselines and guards, without any true difference.
 
-Days against the champion are drawn from those that the plan's spread was measured on, in blocks of a week, so that
+Days against the champion are drawn from those that the plan's spread was measured on, in blocks of a month, so that
 their shape and what dependence they have is kept (Politis and Romano 1992, circular block bootstrap); where none were
-measured they are normal. Their deviation is the plan's. Days against a baseline and of a guard share half of their
-variance with them, as differences of one model to two others that are as good as each other do.
+measured they are normal. Their deviation is the plan's. Days against a baseline and of a guard have the same shape and
+correlate with them by a half, as differences of one model to two others do; baselines differ a fifth more from the
+challenger than the champion does.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from numpy.typing import NDArray
 
 from financial_assets.experiment.plan.plan import ExperimentPlan
 
-_BLOCK = 5
+_BLOCK = 21
 _FEWEST_DAYS = 60  # to draw from: of fewer, too few different ones
-_SHARED = 0.5
+_SHARED, _APART = 0.5, 1.2
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,15 +58,22 @@ def draw_worlds(plan: ExperimentPlan, worlds: int, seed: int) -> Worlds:
     rng, deviation = np.random.default_rng(seed), plan.spread.deviation
     shape = (worlds, plan.looks[-1])
     sample = np.array(plan.spread.sample)
-    if len(sample) >= _FEWEST_DAYS:
-        main, basis = _blocks(rng, shape, sample), f"drawn from {plan.spread.basis} in blocks of {_BLOCK}"
-    else:
-        main, basis = rng.standard_normal(shape), "normal days, because too few were measured"
+    is_measured = len(sample) >= _FEWEST_DAYS
+    basis = f"drawn from {plan.spread.basis} in blocks of {_BLOCK}"
+
+    def days() -> NDArray[np.float64]:
+        return _blocks(rng, shape, sample) if is_measured else rng.standard_normal(shape)
+
+    main = days()
     names = ("profit", "tail", *(("accuracy",) if plan.test.metric != "accuracy" else ()))
-    beside = [_SHARED * main + math.sqrt(1 - _SHARED**2) * rng.standard_normal(shape) for _ in plan.must_beat]
-    guards = {name: _SHARED * main + math.sqrt(1 - _SHARED**2) * rng.standard_normal(shape) for name in names}
-    against = {name: deviation * days for name, days in zip(plan.must_beat, beside, strict=True)}
-    return Worlds(deviation * main, against, guards, basis)
+    against = {name: _APART * deviation * _beside(main, days()) for name in plan.must_beat}
+    guards = {name: _beside(main, days()) for name in names}
+    return Worlds(deviation * main, against, guards, basis if is_measured else "normal, because too few were measured")
+
+
+def _beside(main: NDArray[np.float64], own: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Days that correlate with those of ``main``."""
+    return _SHARED * main + math.sqrt(1 - _SHARED**2) * own
 
 
 def _blocks(rng: np.random.Generator, shape: tuple[int, int], sample: NDArray[np.float64]) -> NDArray[np.float64]:
