@@ -70,7 +70,7 @@ def watch_traffic(
         guardrails=(
             _arm(plan, tested, rows, failed, "errors", rules.error_share, "failed"),
             _arm(plan, tested, rows, slow, "latency", rules.slow_share, late, alone),
-            sample_ratio(plan.challenger, tested, logged, plan.guardrails.srm_alpha),
+            sample_ratio(plan.challenger, tested, logged, plan.guardrails.srm_alpha, remembers=plan.rule > 1),
             _unattributed(plan, rows),
         ),
         digest=_digest(plan, logged, alone),
@@ -155,7 +155,7 @@ def _alone(plan: ExperimentPlan, longest: pd.DataFrame | None) -> np.ndarray:
     return slow.loc[slow[plan.challenger] != slow[plan.champion], plan.challenger].to_numpy(bool)
 
 
-def sequential_srm(epochs: Mapping[int, WeightEpoch], routed: pd.DataFrame) -> SequentialSrm:
+def sequential_srm(epochs: Mapping[int, WeightEpoch], routed: pd.DataFrame, *, remembers: bool = True) -> SequentialSrm:
     """The sequential sample-ratio test of weight epochs, with a look every 500 requests.
 
     Requests of a regime with weights of its own are tested against these; strata are (number, regime label).
@@ -166,8 +166,10 @@ def sequential_srm(epochs: Mapping[int, WeightEpoch], routed: pd.DataFrame) -> S
         Number -> weight epoch.
     routed
         Attributed requests in the order of the log: ``epoch``, ``regime``, ``model``.
+    remembers
+        See :class:`.SequentialSrm`.
     """
-    test = SequentialSrm()
+    test = SequentialSrm(remembers=remembers)
     for number, epoch in epochs.items():
         rows = routed[routed["epoch"] == number]
         # Few models and regimes, many requests: numbers are counted in a fraction of the time of pairs of texts.
@@ -185,7 +187,9 @@ def sequential_srm(epochs: Mapping[int, WeightEpoch], routed: pd.DataFrame) -> S
     return test
 
 
-def sample_ratio(model: str, epochs: Mapping[int, WeightEpoch], routed: pd.DataFrame, alpha: float) -> Guardrail:
+def sample_ratio(
+    model: str, epochs: Mapping[int, WeightEpoch], routed: pd.DataFrame, alpha: float, *, remembers: bool = True
+) -> Guardrail:
     """Whether requests are split as the weights say: one test over all of ``epochs``, valid at every look.
 
     Parameters
@@ -198,9 +202,11 @@ def sample_ratio(model: str, epochs: Mapping[int, WeightEpoch], routed: pd.DataF
         Routed requests in the order of the log: ``epoch``, ``regime``, ``model``, ``status``.
     alpha
         Error probability over all looks.
+    remembers
+        See :class:`.SequentialSrm`.
     """
     rows = routed[routed["epoch"].isin(list(epochs)) & ~routed["status"].isin(("pending", "unattributed"))]
-    p_value = sequential_srm(epochs, rows).p_value
+    p_value = sequential_srm(epochs, rows, remembers=remembers).p_value
     share = float((rows["model"] == model).mean()) if len(rows) else 0.0
     strata = Counter(zip(rows["epoch"].to_numpy(), rows["regime"].to_numpy(), strict=True))
     # Weights change between epochs and regimes: the share asked for is the mean over the requests as they came.

@@ -58,9 +58,15 @@ class SequentialSrm:
     in all requests, and a single split that is wrong shows however many others are right. What a stratum bets on is
     fixed when it begins, by the requests of before: a stratum that begins at each new weight epoch would otherwise pay
     again and again for learning the same mismatch.
+
+    Parameters
+    ----------
+    remembers
+        False: each stratum begins without knowing of the others, as decisions of the first rule were taken.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, remembers: bool = True) -> None:
+        self._remembers = remembers
         self._counts: dict[Hashable, Counter[str]] = {}
         self._asked: dict[Hashable, dict[str, float]] = {}
         self._tilt: dict[Hashable, dict[str, float]] = {}
@@ -84,8 +90,8 @@ class SequentialSrm:
 
     def _factors(self, weights: Mapping[str, int]) -> dict[str, float]:
         """By how much each model's share was off so far, over all strata, drawn towards 1."""
-        factors = dict[str, float]()
-        for model in weights:
+        factors = dict.fromkeys(weights, 1.0)
+        for model in weights if self._remembers else ():
             # Only where others were asked for, too: a model that gets all requests says nothing of a split.
             asked_for = {name: of_models.get(model, 0.0) for name, of_models in self._asked.items()}
             shared = [name for name, count in asked_for.items() if 0 < count < self._counts[name].total()]

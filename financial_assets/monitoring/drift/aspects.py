@@ -16,6 +16,7 @@ from financial_assets.monitoring.drift import robust
 from financial_assets.monitoring.drift.cusum import Cusum, run_cusum
 from financial_assets.monitoring.drift.memory import Memory
 from financial_assets.monitoring.drift.robust import robust_threshold, whiten_ranks
+from financial_assets.monitoring.drift.samples import normal_scores
 from financial_assets.monitoring.drift.whitening import Whitened
 
 SHARES = {"level": 0.5, "scale": 0.25}
@@ -47,6 +48,8 @@ class Aspect:
         float64 ``[stream]``; infinite where a stream is not judged by this aspect.
     memory
         Of the streams; ``None`` where no threshold depends on it.
+    plain
+        The sums without any end of an alarm: how far a year without drift goes is known of these. ``None`` for faults.
     sizes
         What the streams are sums of, ``(reference, later)``, each ``[stream, session]``; ``None`` for faults.
     """
@@ -56,6 +59,7 @@ class Aspect:
     bounds: np.ndarray
     memory: Memory | None = None
     sizes: tuple[np.ndarray, np.ndarray] | None = None
+    plain: Cusum | None = None
 
     @property
     def kind(self) -> int:
@@ -134,12 +138,16 @@ def _summed(
             folder=folder,
         )
         blank.bounds[place] = max(simulated, highest[place])
-    sums = _sums(blank, stream.later, blank.bounds)
-    return Aspect(name, sums, blank.bounds, stream.memory, sizes)
+    # Sizes have no level to go back to: a calm month after a wild one ends the alarm.
+    levels = normal_scores(*sizes) if blank.sides == 2 else None
+    sums = _sums(blank, stream.later, blank.bounds, levels)
+    return Aspect(name, sums, blank.bounds, stream.memory, sizes, _sums(blank, stream.later))
 
 
-def _sums(aspect: Aspect, innovations: np.ndarray, bounds: np.ndarray | None = None) -> Cusum:
-    sums = run_cusum(innovations, robust.ALLOWANCES[aspect.kind], bounds)
+def _sums(
+    aspect: Aspect, innovations: np.ndarray, bounds: np.ndarray | None = None, levels: np.ndarray | None = None
+) -> Cusum:
+    sums = run_cusum(innovations, robust.ALLOWANCES[aspect.kind], bounds, levels)
     return sums if aspect.sides == 2 else Cusum(sums.upper, np.zeros_like(sums.lower))
 
 

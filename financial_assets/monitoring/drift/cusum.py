@@ -183,7 +183,12 @@ class Cusum:
         return self.larger.max(axis=1, initial=0.0)
 
 
-def run_cusum(innovations: np.ndarray, allowance: float = ALLOWANCE, bounds: np.ndarray | None = None) -> Cusum:
+def run_cusum(
+    innovations: np.ndarray,
+    allowance: float = ALLOWANCE,
+    bounds: np.ndarray | None = None,
+    levels: np.ndarray | None = None,
+) -> Cusum:
     """Sum what innovations ``[stream, session]`` exceed the allowance by, never below zero (Page 1954).
 
     Parameters
@@ -196,13 +201,25 @@ def run_cusum(innovations: np.ndarray, allowance: float = ALLOWANCE, bounds: np.
         Thresholds ``[stream]``. With them a sum that has been beyond its threshold restarts at zero once it has come
         down from its peak by as much as the threshold. That is the same test the other way round: the evidence that
         the change is over is then as strong as the evidence for the change had to be.
+    levels
+        Values in deviations of the reference ``[stream, session]``, with ``bounds``. A memory gets used to a level that
+        has moved, and its innovations then say that nothing happens. While an alarm holds, what is summed is therefore
+        the level beyond half of the shift that raised the alarm: it goes on for as long as the level is nearer to the
+        new one than to the old.
     """
     upper, lower = np.empty_like(innovations), np.empty_like(innovations)
     for side, sign in ((upper, 1.0), (lower, -1.0)):
         value, peak = np.zeros(len(innovations)), np.zeros(len(innovations))
+        moved, count, half = np.zeros(len(innovations)), np.zeros(len(innovations)), np.zeros(len(innovations))
         # Session by session, because each sum depends on the one before; all streams at once.
         for session in range(innovations.shape[1]):
-            value = np.maximum(0.0, value + sign * innovations[:, session] - allowance)
+            more = sign * innovations[:, session] - allowance
+            if levels is not None:
+                level = np.where(np.isfinite(levels[:, session]), sign * levels[:, session], half)
+                more = np.where(peak > 0, level - half, more)
+                moved, count = np.where(value > 0, moved, 0.0) + level, np.where(value > 0, count, 0.0) + 1.0
+                half = np.where(peak > 0, half, np.maximum(moved / count / 2.0, allowance / 2.0))
+            value = np.maximum(0.0, value + more)
             if bounds is not None:
                 # A peak of 0 means that no alarm holds; only a crossing starts one.
                 peak = np.where((peak > 0) | (value > bounds), np.maximum(peak, value), 0.0)

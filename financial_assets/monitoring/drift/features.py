@@ -82,7 +82,6 @@ def _row(
         return row
     _, direction, alarm = told
     span = slice(alarm.onset, alarm.end)
-    side = aspect.sums.upper if direction == "up" else aspect.sums.lower
     return {
         **row,
         "alarmed": alarm.end is None,
@@ -91,7 +90,7 @@ def _row(
         "onset": monitored.index[alarm.onset],
         "direction": direction,
         "shift": _shift(aspect, stream, span),
-        "chance": _chance(aspect, stream, float(side[stream, span].max()), sessions, folder),
+        "chance": _chance(aspect, stream, direction, span, sessions, folder),
     }
 
 
@@ -121,12 +120,13 @@ def _shift(aspect: Aspect, stream: int, span: slice) -> float:
     return float(np.nanmean(after) / np.nanmean(before))
 
 
-def _chance(aspect: Aspect, stream: int, peak: float, sessions: int, folder: Path | None) -> float:
+def _chance(aspect: Aspect, stream: int, direction: str, span: slice, sessions: int, folder: Path | None) -> float:
     """See ``DriftReport``; 0 for faults, which no stream without a fault shows."""
-    if aspect.memory is None:
+    if aspect.memory is None or aspect.plain is None:
         return 0.0
+    side = aspect.plain.upper if direction == "up" else aspect.plain.lower
     return robust_chance(
-        peak,
+        float(side[stream, span].max()),
         int(aspect.judged.sum()),
         sessions,
         float(aspect.memory.long_run[stream]),

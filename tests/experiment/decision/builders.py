@@ -59,7 +59,8 @@ def first_plan(**test: object) -> ExperimentPlan:
 
 def as_first(made: ExperimentPlan) -> ExperimentPlan:
     """A plan as an earlier version reads and writes it."""
-    stored = replace(made, rule=1, must_beat=MUST_BEAT).to_json()
+    each_failure = replace(made.guardrails, incident_requests=1)
+    stored = replace(made, rule=1, must_beat=MUST_BEAT, guardrails=each_failure).to_json()
     return ExperimentPlan.from_json(stored)
 
 

@@ -22,7 +22,7 @@ from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.market.panel import CHANNELS, PricePanel
 from tests.experiment.builders import CHALLENGER, CHAMPION, CUTOFF, arms, panel
-from tests.experiment.decision.builders import plan
+from tests.experiment.decision.builders import first_plan, plan
 from tests.experiment.decision.worlds import Baselines, World
 
 PRICES = panel(sessions=224, tickers=21, start="2009-04-01")
@@ -156,7 +156,7 @@ def test_coverage_is_that_of_the_challenger(world: World) -> None:
     found = evidence_of(world, "pinball")
     assert found.ranged == 6 * 21
     assert found.coverage == np.mean(rows["log_return"].between(rows["q05"], rows["q95"]))
-    assert gather(plan(), direct, world.baselines.frame(), outcomes).coverage is None
+    assert gather(first_plan(), direct, world.baselines.frame(), outcomes).coverage is None
 
 
 def test_arms_without_the_head_have_no_evidence_of_it(world: World) -> None:
@@ -182,4 +182,4 @@ def test_a_baseline_without_the_answers_is_asked_for(world: World) -> None:
 def test_only_columns_that_are_needed_are_read(metric: PairedMetric) -> None:
     columns = prediction_columns(plan_by(metric))
     assert {"probability_up", "q01", "q05", "q95", *METRICS[metric].answers} == {*columns}
-    assert "q01" not in prediction_columns(plan())
+    assert "q01" not in prediction_columns(first_plan())

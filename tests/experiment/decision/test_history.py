@@ -22,7 +22,7 @@ from financial_assets.experiment.rollout.controller import ExperimentController
 from financial_assets.experiment.rollout.state import Rollout
 from financial_assets.market.panel import CHANNELS, PricePanel
 from tests.experiment.builders import arms
-from tests.experiment.decision.builders import plan
+from tests.experiment.decision.builders import first_plan
 from tests.experiment.decision.worlds import AFTER, PRICES, Baselines, World
 from tests.experiment.rollout.builders import rules
 
@@ -30,7 +30,7 @@ from tests.experiment.rollout.builders import rules
 @pytest.fixture
 def world(log: PredictionLog, tmp_path: Path) -> World:
     epoch = log.open_epoch("ab-experiment", arms(), "start", after=0)
-    return World(log, epoch, EvidenceHistory(tmp_path / "evidence"), Baselines(dict.fromkeys(AFTER, 0)), plan())
+    return World(log, epoch, EvidenceHistory(tmp_path / "evidence"), Baselines(dict.fromkeys(AFTER, 0)), first_plan())
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def tabulated(monkeypatch: pytest.MonkeyPatch) -> list[list[pd.Timestamp]]:
 
 @pytest.mark.parametrize("metric", ["accuracy", "brier", "pinball"])
 def test_a_new_session_is_added_to_what_is_kept(world: World, tabulated: list[list[pd.Timestamp]], metric: str) -> None:
-    world.plan = plan(metric=metric, plausible_effect=0.03)  # type: ignore[arg-type]
+    world.plan = first_plan(metric=metric, plausible_effect=0.03)  # type: ignore[arg-type]
     for place, session in enumerate(AFTER[:12]):
         world.predict(session)
         world.look(session)
@@ -88,7 +88,7 @@ def test_prices_rescaled_by_a_dividend_change_no_evidence_of_directions(
     before = len(tabulated)
     world.look(AFTER[9], replace(PRICES, values=values))
     assert len(tabulated) == before
-    world.plan = plan(metric="pinball", plausible_effect=0.03)
+    world.plan = first_plan(metric="pinball", plausible_effect=0.03)
     world.look(AFTER[9])
     world.look(AFTER[9], replace(PRICES, values=values))
     assert len(tabulated[-1]) == 9, "losses of quantiles depend on the returns themselves"
@@ -147,7 +147,7 @@ def test_what_may_be_out_of_date_is_computed_anew(
     world.look(AFTER[7])
     prices = PRICES
     if change == "plan":
-        world.plan = plan(plausible_effect=0.05)
+        world.plan = first_plan(plausible_effect=0.05)
     elif change == "code":
         monkeypatch.setattr(history_module, "_code", lambda: "another")
     elif change == "damaged":
