@@ -40,7 +40,7 @@ def kernel_shares(path: Path, bars: np.ndarray) -> dict[str, float]:
     for event in events:
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
             taken[event["args"]["op_name"], event["name"]].append(event["dur"])
-    sums = dict.fromkeys((COPYING, PRODUCTS, RECURRENCE, OTHER), 0.0)
+    sums: dict[str, float] = dict.fromkeys((COPYING, PRODUCTS, RECURRENCE, OTHER), 0.0)
     for (operation, _), times in taken.items():
         sums[_KIND_OF.get(operation, OTHER)] += float(np.percentile(times, _UNDISTURBED))
     return {kind: total / sum(sums.values()) for kind, total in sums.items()}

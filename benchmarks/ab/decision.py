@@ -43,8 +43,12 @@ def endings(rng: np.random.Generator, worlds: int, *, edge: float, skill: float,
         daily.append(ever(running_z(court.daily["champion"])[:, 19:] > 1.96))
     deployed, naive = share(np.concatenate(original)), share(np.concatenate(daily))
     control = f"original's rule: {said(deployed)}; first favourable daily t-test: {said(naive)}"
-    parts = ([part.promoted for part in found], [part.rolled_back for part in found], [part.day for part in found])
-    return Endings(*(np.concatenate(part) for part in parts)), control
+    whole = Endings(
+        promoted=np.concatenate([part.promoted for part in found]),
+        rolled_back=np.concatenate([part.rolled_back for part in found]),
+        day=np.concatenate([part.day for part in found]),
+    )
+    return whole, control
 
 
 def split_difference(years: Years) -> Array:
@@ -103,7 +107,7 @@ def s4(rng: np.random.Generator) -> Iterator[Row]:
         what = (
             f"promoted by the whole rule at {times:g} of the {100 * plan.detectable:.1f} points that the plan detects"
         )
-        measured = f"{said(promoted)}; ends on day {shown(mean(ended.day), 0)} on average"
+        measured = f"{said(promoted)}; ends on day {shown(mean(ended.day.astype(np.float64)), 0)} on average"
         met = verdict(promoted[0] >= 0.78) if times == 1.0 else ""
         yield Row("S4", what, target, measured, control, met)
 

@@ -307,8 +307,14 @@ def reported(rng: np.random.Generator) -> Iterator[Row]:
         marks.append(time.process_time())
         routed = world.log.routed(world.epoch.experiment, columns=ROUTED_COLUMNS)
         known = KnownPrices.of(world.panel, world.panel.sessions[-1])
-        given = {"epochs": [world.epoch], "panel": world.panel, "baselines": world.rivals}
-        evaluate(routed=routed, direct=direct, outcomes=known.outcomes, **given)
+        evaluate(
+            routed=routed,
+            direct=direct,
+            outcomes=known.outcomes,
+            epochs=[world.epoch],
+            panel=world.panel,
+            baselines=world.rivals,
+        )
         marks.append(time.process_time())
         every = world.log.direct(columns=DIRECT_COLUMNS)
         marks.append(time.process_time())

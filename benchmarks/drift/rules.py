@@ -23,7 +23,7 @@ FOLDER = Path(tempfile.gettempdir()) / "drift-benchmark-thresholds"
 
 def first_alarm(beyond: np.ndarray, panels: int) -> np.ndarray:
     """Session of the first alarm, counted from 1, ``[panel]``; ``NEVER`` without one."""
-    any_feature = beyond.reshape(panels, -1, beyond.shape[1]).any(axis=1)
+    any_feature = np.any(beyond.reshape(panels, -1, beyond.shape[1]), axis=1)
     return np.where(any_feature.any(axis=1), any_feature.argmax(axis=1) + 1, NEVER)
 
 

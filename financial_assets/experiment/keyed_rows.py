@@ -34,5 +34,6 @@ def places(rows: pd.DataFrame, among: pd.DataFrame) -> np.ndarray:
     if repeated.size:
         first = among.iloc[repeated[0]]
         raise ExperimentError(f"{first['ticker']}, {first['session']:%Y-%m-%d} occurs more than once")
-    ticker, session = pd.Index(tickers).get_indexer(rows["ticker"]), pd.Index(sessions).get_indexer(rows["session"])
+    ticker = pd.Index(tickers).get_indexer(pd.Index(rows["ticker"]))
+    session = pd.Index(sessions).get_indexer(pd.Index(rows["session"]))
     return table[np.where((ticker < 0) | (session < 0), -1, ticker * len(sessions) + session)]

@@ -232,7 +232,7 @@ def _drifting(wanted: Floats, traded: TradedReturns, rates: Rates, interest: Flo
     weight = np.zeros(target.shape[1])
     last = len(target) - 1
     # On most sessions everything trades and nothing ends: half of the work below is for the others.
-    all_can, sells, ends = can.all(axis=1), closed.any(axis=1), ended.any(axis=1)
+    all_can, sells, ends = np.all(can, axis=1), np.any(closed, axis=1), np.any(ended, axis=1)
     for t in range(len(target)):
         here = held[t] = target[t] if all_can[t] else np.where(can[t], target[t], weight)
         trade = entered[t] = np.abs(here - weight)

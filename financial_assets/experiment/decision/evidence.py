@@ -177,7 +177,8 @@ def tabulate(
     figures["both"] = rows_of(challenger, champion)["session"].value_counts()
     if plan.rule > 1:
         ranged = challenger.dropna(subset=list(RANGE))
-        inside = ranged["log_return"].between(*(ranged[name] for name in RANGE))
+        low, high = (ranged[name] for name in RANGE)
+        inside = ranged["log_return"].between(low, high)
         figures["ranged"], figures["inside"] = (rows["session"].value_counts() for rows in (ranged, ranged[inside]))
     table = pd.DataFrame(figures, index=pd.DatetimeIndex(np.unique(outcomes["session"].to_numpy())))
     counted = [name for name in figures if name not in series_names(plan)]

@@ -82,9 +82,14 @@ def _in_time(logged: pd.DataFrame) -> pd.DataFrame:
     rows = logged[_COLUMNS]
     if "sent_at" not in logged or rows.empty:
         return rows.assign(seconds=np.arange(len(rows)) * 0.0)
-    sent = pd.DatetimeIndex(logged["sent_at"]).as_unit("us").asi8
+    sent = _microseconds(logged["sent_at"])
     order = np.argsort(sent, kind="stable")
     return rows.iloc[order].assign(seconds=(sent[order] - sent.min()) / 1e6)
+
+
+def _microseconds(instants: pd.Series) -> np.ndarray:
+    """Since 1970, int64."""
+    return pd.DatetimeIndex(instants).tz_localize(None).to_numpy("datetime64[us]").astype(np.int64)
 
 
 def _counts(plan: ExperimentPlan, bad: np.ndarray, seconds: pd.Series) -> np.ndarray:
@@ -108,8 +113,8 @@ def _arm(
     model = rows["model"].to_numpy()
     of_challenger, of_champion = bad[model == plan.challenger], bad[model == plan.champion]
     incidents, of_champion_counted = (
-        arm[_counts(plan, arm, rows.loc[model == name, "seconds"])]
-        for arm, name in ((of_challenger, plan.challenger), (of_champion, plan.champion))
+        arm[_counts(plan, arm, rows["seconds"][model == served])]
+        for arm, served in ((of_challenger, plan.challenger), (of_champion, plan.champion))
     )
     count, share = len(of_challenger), float(of_challenger.mean()) if len(of_challenger) else 0.0
     evidence = peak_log_e(incidents, allowed)
@@ -246,5 +251,5 @@ def _digest(plan: ExperimentPlan, rows: pd.DataFrame, alone: np.ndarray) -> str:
     digest.update(rows["latency_s"].to_numpy("<f8").tobytes())
     digest.update(alone.tobytes())
     if plan.guardrails.incident_requests > 1 and "sent_at" in rows:
-        digest.update(pd.DatetimeIndex(rows["sent_at"]).as_unit("us").asi8.astype("<i8").tobytes())
+        digest.update(_microseconds(rows["sent_at"]).astype("<i8").tobytes())
     return digest.hexdigest()

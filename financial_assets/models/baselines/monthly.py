@@ -39,7 +39,7 @@ def write_by_month(folder: Path, rows: pd.DataFrame, tokens: Mapping[pd.Timestam
     before, now, written = _load(folder), dict[str, tuple[str, str]](), list[str]()
     for month in sorted(set(names)):
         inside = np.flatnonzero(names == month)
-        key = _key([(sessions[place], tokens.get(sessions[place])) for place in inside])
+        key = _key([(session, tokens.get(session)) for session in sessions[inside]])
         path, (known, digest) = folder / f"{month}.parquet", before.get(month, ("", ""))
         if not key or known != key or _digest_of(path) != digest:
             stream = io.BytesIO()

@@ -102,7 +102,8 @@ class QuantileShifts:
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Self:
         """What ``to_dict`` made, or an earlier version, which had neither weights nor credibility."""
-        return cls(**{name: np.array(value) if name in _ARRAYS else value for name, value in stored.items()})
+        fields: dict[str, Any] = {name: np.array(value) if name in _ARRAYS else value for name, value in stored.items()}
+        return cls(**fields)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain numbers and lists."""

@@ -6,6 +6,8 @@ evidence is counted in sessions: those of a block over the horizon, however many
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from scipy.optimize import minimize_scalar
 
@@ -82,7 +84,7 @@ def network_weights(
             return loss(weight) / of + 0.5 * (weight / _WEIGHT_DEVIATION) ** 2
 
         options = {"xatol": _WEIGHT_TOLERANCE}
-        found = minimize_scalar(objective, bounds=(0.0, 1.0), method="bounded", options=options)
+        found: Any = minimize_scalar(objective, bounds=(0.0, 1.0), method="bounded", options=options)
         if found.fun < objective(0.0):
             weights[column] = found.x
     return weights
