@@ -24,7 +24,7 @@ from tests.experiment.builders import CHALLENGER, CHAMPION, CUTOFF, panel
 from tests.experiment.decision.builders import EPOCH, evaluated, plan
 
 PRICES = panel(sessions=100, tickers=10)
-OUTCOMES = outcome_frame(PRICES)
+OUTCOMES = outcome_frame(PRICES, scaled=True)
 ROWS = OUTCOMES.loc[OUTCOMES["session"] > CUTOFF, ["session", "ticker"]].reset_index(drop=True)
 QUANTILES = {name: 0.02 * (level - 0.5) for name, level in zip(QUANTILE_COLUMNS, QUANTILE_LEVELS, strict=True)}
 

@@ -134,7 +134,7 @@ def decided(days: int = 40, skill: float = 0.5, traffic: TrafficEvidence = QUIET
     direct["probability_up"] = np.where(right == up, 0.6, 0.4)
     as_of = PRICES.sessions[PRICES.sessions.searchsorted(CUTOFF, side="right") + days]
     known = direct[(direct["session"] > CUTOFF) & (direct["session"] <= as_of)]
-    found = gather(rules, known, rivals, outcome_frame(PRICES.until(as_of)))
+    found = gather(rules, known, rivals, outcome_frame(PRICES.until(as_of), scaled=True))
     made = decide(rules, EPOCH, found, traffic, as_of=as_of.date().isoformat(), deflated_sharpe=lambda: None)
     assert made.days == days
     return case_of(Judgement(made, rules, found))

@@ -46,7 +46,7 @@ def cases(prices: PricePanel, direct: pd.DataFrame, baselines: pd.DataFrame) -> 
         rules = policy(plausible_effect=0.03, looks=2, horizon_sessions=126)
         plan = make_plan(rules, THREE, arm, DailyDeviation(SPREAD, "the test"), CUTOFF)
         as_of = prices.sessions[-1]
-        found = gather(plan, direct[direct["session"] > CUTOFF], baselines, outcome_frame(prices))
+        found = gather(plan, direct[direct["session"] > CUTOFF], baselines, outcome_frame(prices, scaled=True))
         decision = decide(plan, THREE, found, QUIET, as_of=as_of.date().isoformat(), deflated_sharpe=lambda: None)
         made.append(case_of(Judgement(decision, plan, found)))
     return made
