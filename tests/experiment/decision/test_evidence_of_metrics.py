@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from financial_assets.errors import ExperimentError
-from financial_assets.experiment.decision import history as history_module
-from financial_assets.experiment.decision.evidence import Evidence, EvidenceDays, gather
+from financial_assets.experiment.decision.evidence import Evidence, gather
 from financial_assets.experiment.decision.history import EvidenceHistory
 from financial_assets.experiment.decision.series import prediction_columns
 from financial_assets.experiment.metrics.registry import METRICS
@@ -42,20 +41,6 @@ def world(log: PredictionLog, tmp_path: Path) -> World:
     names = tuple(dict.fromkeys(name for metric in METRICS.values() for name in metric.baselines))
     baselines = Baselines(dict.fromkeys(AFTER, 0), PRICES.tickers, names)
     return World(log, epoch, EvidenceHistory(tmp_path / "evidence"), baselines, plan_by("pinball"), PRICES)
-
-
-@pytest.fixture
-def tabulated(monkeypatch: pytest.MonkeyPatch) -> list[list[pd.Timestamp]]:
-    """Sessions of each tabulation."""
-    made: list[list[pd.Timestamp]] = []
-    tabulate = history_module.tabulate
-
-    def counted(*given: Any, only: list[pd.Timestamp]) -> EvidenceDays:
-        made.append(sorted(only))
-        return tabulate(*given, only=only)
-
-    monkeypatch.setattr(history_module, "tabulate", counted)
-    return made
 
 
 def whole(world: World, prices: PricePanel = PRICES) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +12,6 @@ import sqlalchemy as sa
 
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.decision import history as history_module
-from financial_assets.experiment.decision.evidence import EvidenceDays
 from financial_assets.experiment.decision.history import EvidenceHistory
 from financial_assets.experiment.outcomes import KnownPrices
 from financial_assets.experiment.prediction_log import schema
@@ -31,20 +29,6 @@ from tests.experiment.rollout.builders import rules
 def world(log: PredictionLog, tmp_path: Path) -> World:
     epoch = log.open_epoch("ab-experiment", arms(), "start", after=0)
     return World(log, epoch, EvidenceHistory(tmp_path / "evidence"), Baselines(dict.fromkeys(AFTER, 0)), first_plan())
-
-
-@pytest.fixture
-def tabulated(monkeypatch: pytest.MonkeyPatch) -> list[list[pd.Timestamp]]:
-    """Sessions of each tabulation."""
-    made: list[list[pd.Timestamp]] = []
-    tabulate = history_module.tabulate
-
-    def counted(*given: Any, only: list[pd.Timestamp]) -> EvidenceDays:
-        made.append(sorted(only))
-        return tabulate(*given, only=only)
-
-    monkeypatch.setattr(history_module, "tabulate", counted)
-    return made
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "brier", "pinball"])
