@@ -249,7 +249,7 @@ def test_a_slow_challenger_is_rolled_back_before_an_outcome_is_known(sick: World
 
 
 @pytest.mark.parametrize("sick", [("failing", _failing)], indirect=True, ids=["failing"])
-def test_a_challenger_that_begins_to_fail_is_rolled_back_in_that_session(sick: World) -> None:
+def test_a_challenger_that_begins_to_fail_is_rolled_back_within_four_sessions(sick: World) -> None:
     sick.command("replay", "--sessions", "9", "--decide")
     *earlier, decision = sick.decisions()
     say(sick, decision)
@@ -260,5 +260,6 @@ def test_a_challenger_that_begins_to_fail_is_rolled_back_in_that_session(sick: W
     assert rail.fired
     failed = sick.routed().query("status != 'ok'")
     assert set(failed["model"]) == {decision.challenger}
-    assert failed["session"].nunique() <= 3, "too few requests in a session may take another one"
+    # What fails in one session may be one crash, and counts once: five requests a session prove little each.
+    assert failed["session"].nunique() <= 4
     assert_recorded(sick, decision)

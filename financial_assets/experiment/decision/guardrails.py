@@ -1,9 +1,9 @@
 """What only live routing shows: whether the challenger is slow or failing, and whether traffic obeys the weights.
 
-No outcome is needed, so a bad challenger is rolled back within the session in which it goes wrong. Every guardrail is
-valid at every look. A breach that the champion shares is the plane's, not the challenger's: it is laid at the
-challenger's door only if its part of the bad answers is more than its share of the requests explains. Answers that go
-wrong together are one incident, however many requests it took with it.
+No outcome is needed, so a bad challenger is rolled back within the session in which it goes wrong, or within a few
+where it gets few requests. Every guardrail is valid at every look. A breach that the champion shares is the plane's,
+not the challenger's: it is laid at the challenger's door only if its part of the bad answers is more than its share of
+the requests explains. Answers that go wrong together are one incident, however many requests it took with it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def watch_traffic(
         The experiment's weight epochs.
     routed
         Its routed predictions, in the order of the log: ``epoch``, ``regime``, ``model``, ``status``, ``latency_s``,
-        and ``sent_at``, without which that order is taken for the order in time.
+        ``sent_at``, without which that order is taken for the order in time, and ``session``.
     direct
         The arms' paired predictions (``session``, ``model``, ``latency_s``). Arms share servers, so that a slow one
         holds up the others' requests; in paired scoring each is asked alone, which tells whose fault it is.
@@ -79,9 +79,9 @@ def watch_traffic(
 
 def _in_time(logged: pd.DataFrame) -> pd.DataFrame:
     """The requests as they were sent, with ``seconds`` since the first: the log is ordered by session and ticker."""
-    rows = logged[_COLUMNS]
+    rows = logged[_COLUMNS].assign(day=pd.factorize(logged["session"])[0] if "session" in logged else 0)
     if "sent_at" not in logged or rows.empty:
-        return rows.assign(seconds=np.arange(len(rows)) * 0.0)
+        return rows.assign(seconds=0.0)
     sent = _microseconds(logged["sent_at"])
     order = np.argsort(sent, kind="stable")
     return rows.iloc[order].assign(seconds=(sent[order] - sent.min()) / 1e6)
@@ -92,10 +92,10 @@ def _microseconds(instants: pd.Series) -> np.ndarray:
     return pd.DatetimeIndex(instants).tz_localize(None).to_numpy("datetime64[us]").astype(np.int64)
 
 
-def _counts(plan: ExperimentPlan, bad: np.ndarray, seconds: pd.Series) -> np.ndarray:
+def _counts(plan: ExperimentPlan, bad: np.ndarray, rows: pd.DataFrame) -> np.ndarray:
     """Which of some answers count when each incident counts once."""
-    rules = plan.guardrails
-    return incident_answers(bad, rules.incident_requests, seconds.to_numpy(np.float64), rules.incident_seconds)
+    rules, seconds, day = plan.guardrails, rows["seconds"].to_numpy(np.float64), rows["day"].to_numpy()
+    return incident_answers(bad, rules.incident_requests, seconds, rules.incident_seconds, day)
 
 
 def _arm(
@@ -113,7 +113,7 @@ def _arm(
     model = rows["model"].to_numpy()
     of_challenger, of_champion = bad[model == plan.challenger], bad[model == plan.champion]
     incidents, of_champion_counted = (
-        arm[_counts(plan, arm, rows["seconds"][model == served])]
+        arm[_counts(plan, arm, rows[model == served])]
         for arm, served in ((of_challenger, plan.challenger), (of_champion, plan.champion))
     )
     count, share = len(of_challenger), float(of_challenger.mean()) if len(of_challenger) else 0.0
@@ -134,7 +134,7 @@ def _is_its_own(plan: ExperimentPlan, epochs: dict[int, WeightEpoch], rows: pd.D
     """Whether the challenger has more of both arms' bad answers than its weight explains."""
     # Only bad answers count: an hour that is bad for both arms adds to both, and proves nothing against one.
     pair = rows["model"].isin((plan.champion, plan.challenger)).to_numpy()
-    first = _counts(plan, bad[pair], rows.loc[pair, "seconds"])
+    first = _counts(plan, bad[pair], rows[pair])
     guilty = rows.loc[pair].loc[bad[pair] & first]
     weights = [
         epochs[int(number)].weights_in(regime) for number, regime in zip(guilty["epoch"], guilty["regime"], strict=True)
@@ -236,7 +236,7 @@ def sample_ratio(
 def _unattributed(plan: ExperimentPlan, rows: pd.DataFrame) -> Guardrail:
     lost, allowed = (rows["status"] == "unattributed").to_numpy(), plan.guardrails.error_share
     count, share = len(lost), float(lost.mean()) if len(lost) else 0.0
-    evidence = peak_log_e(lost[_counts(plan, lost, rows["seconds"])], allowed)
+    evidence = peak_log_e(lost[_counts(plan, lost, rows)], allowed)
     fired, p_value = evidence >= -math.log(plan.guardrails.alpha), math.exp(-evidence)
     seen = f"{share:.1%} of {count:,} requests belong to no arm (allowed {allowed:.1%})"
     return Guardrail("attribution", "", "hold", fired, share, allowed, count, seen, p_value)
@@ -252,4 +252,6 @@ def _digest(plan: ExperimentPlan, rows: pd.DataFrame, alone: np.ndarray) -> str:
     digest.update(alone.tobytes())
     if plan.guardrails.incident_requests > 1 and "sent_at" in rows:
         digest.update(_microseconds(rows["sent_at"]).astype("<i8").tobytes())
+    if plan.guardrails.incident_requests > 1 and "session" in rows:
+        digest.update(rows["session"].to_numpy("datetime64[s]").astype("<i8").tobytes())
     return digest.hexdigest()

@@ -133,8 +133,8 @@ class GuardrailPolicy:
     missing_share
         Share of due predictions that may be missing before nothing is concluded.
     incident_requests, incident_seconds
-        Answers, and time, that belong to one incident: a crash that takes several requests with it counts once. A
-        longer one counts again.
+        Answers of one session, and time, that belong to one incident: a crash that takes several requests with it
+        counts once. A longer one counts again.
     """
 
     latency_objective_s: Annotated[float, between(0.0001, 60.0)] = 0.2

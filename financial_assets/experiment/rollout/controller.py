@@ -24,7 +24,7 @@ from financial_assets.experiment.rollout.adaptive import PairedScores, adapt, is
 from financial_assets.experiment.rollout.regimes import request_regimes
 from financial_assets.experiment.rollout.state import Rollout
 
-TRAFFIC_COLUMNS = ("epoch", "regime", "model", "status", "latency_s", "sent_at")
+TRAFFIC_COLUMNS = ("epoch", "regime", "model", "status", "latency_s", "sent_at", "session")
 """Columns of the log's routed predictions that guardrails watch."""
 
 

@@ -14,6 +14,7 @@ that fail together (one crash, many requests) are not independent: :func:`incide
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -38,7 +39,11 @@ def fair_share(challenger_weight: float, champion_weight: float) -> float:
 
 
 def incident_answers(
-    bad: NDArray[np.bool_], longest: int, seconds: NDArray[np.float64] | None = None, period: float = math.inf
+    bad: NDArray[np.bool_],
+    longest: int,
+    seconds: NDArray[np.float64] | None = None,
+    period: float = math.inf,
+    sessions: NDArray[Any] | None = None,
 ) -> NDArray[np.bool_]:
     """Which answers count where bad ones come in bursts: a bad answer stands for those that follow it closely.
 
@@ -56,8 +61,11 @@ def incident_answers(
     seconds, period
         When each was given ``[answers]``, not decreasing, and how long an incident may take: whatever is later
         belongs to another one, however few answers came in between.
+    sessions
+        Which session each is of ``[answers]``: what fails again on another day is no crash that will pass.
     """
     counts = np.ones(len(bad), bool)
+    borders = np.flatnonzero(sessions[1:] != sessions[:-1]) + 1 if sessions is not None else np.empty(0, np.int64)
     over = 0
     for start in np.flatnonzero(bad) if longest > 1 else ():
         if start < over:
@@ -65,6 +73,8 @@ def incident_answers(
         over = min(start + longest, len(bad))
         if seconds is not None and math.isfinite(period):
             over = min(over, int(np.searchsorted(seconds, seconds[start] + period, side="left")))
+        following = int(np.searchsorted(borders, start, side="right"))
+        over = min(over, int(borders[following])) if following < len(borders) else over
         counts[start + 1 : over] = False
     return counts
 

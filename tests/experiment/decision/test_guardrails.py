@@ -110,7 +110,7 @@ def test_the_digest_sees_every_request() -> None:
 def crashes(sent: pd.DatetimeIndex, incidents: int) -> pd.DataFrame:
     """Requests in the order of the log, 50 per session; 5 that were sent together fail per incident."""
     rows = requests(1000, share=0.5)
-    rows["sent_at"] = sent
+    rows["sent_at"], rows["session"] = sent, sent.tz_localize(None).normalize()
     for session in range(0, 3 * incidents, 3):
         of_session = np.arange(50 * session, 50 * session + 50)
         in_time = of_session[np.argsort(sent[of_session])]

@@ -255,6 +255,13 @@ def test_an_incident_ends_after_its_time_however_few_answers_came() -> None:
     assert incident_answers(np.zeros(0, bool), 10).tolist() == []
 
 
+def test_what_fails_again_in_another_session_counts_again() -> None:
+    sessions = np.array([0, 0, 1, 1, 2])
+    assert incident_answers(np.ones(5, bool), 10, sessions=sessions).tolist() == [True, False, True, False, True]
+    late = np.array([False, True, True, False, True])
+    assert incident_answers(late, 10, sessions=sessions).tolist() == [True, True, True, False, True]
+
+
 @given(bad=st.lists(st.booleans(), max_size=60), longest=st.integers(1, 12))
 def test_whether_an_answer_counts_depends_on_those_before_it_only(bad: list[bool], longest: int) -> None:
     whole = incident_answers(np.array(bad, bool), longest)
