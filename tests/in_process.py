@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from dagster._cli import cli as dagster_cli
+from dagster._core.definitions.reconstruct import ReconstructableJob
 
 from financial_assets.cli.main import main
 
@@ -32,4 +33,6 @@ def _invoke(command: object, arguments: object, environment: Mapping[str, str]) 
         patch.chdir(ROOT)
         # Read from the environment when it is imported; whoever imported it before did so with another one.
         patch.delitem(sys.modules, "financial_assets.definitions", raising=False)
+        # Dagster keeps the last job that it built, with the settings of whoever asked for it.
+        ReconstructableJob.get_definition.cache_clear()
         return CliRunner().invoke(command, list(arguments))  # type: ignore[arg-type, call-overload]
