@@ -15,7 +15,7 @@ import numpy as np
 import orjson
 from mlserver.codecs.json import encode_to_json_bytes
 from mlserver.codecs.numpy import to_dtype
-from mlserver.types import Datatype, InferenceRequest, InferenceResponse, ResponseOutput
+from mlserver.types import Datatype, InferenceRequest, InferenceResponse, ResponseOutput, TensorData
 
 from financial_assets.serving.client.protocol import BINARY_HEADER, BINARY_SIZE
 
@@ -83,7 +83,9 @@ def attach_tensors(document: Any, raw: memoryview) -> None:
             raise ValueError(f"input {name}: data beside {BINARY_SIZE}; send one of them")
         if not isinstance(shape, list) or any(type(length) is not int for length in shape):
             raise ValueError(f"input {name}: shape has a size that is not a whole number")
-        tensor["data"] = raw_array(name, str(tensor.get("datatype")), shape, raw[first : first + size])
+        values = raw_array(name, str(tensor.get("datatype")), shape, raw[first : first + size])
+        # Pydantic would go through a bare array number by number, to see whether it is a list.
+        tensor["data"] = TensorData.model_construct(root=values)
         first += size
     if first != len(raw):
         raise ValueError(f"{len(raw)} bytes of tensors follow the JSON, but {BINARY_SIZE} adds up to {first}")
