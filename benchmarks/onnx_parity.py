@@ -2,10 +2,10 @@
 
     python benchmarks/onnx_parity.py [--windows 10000 --variants baseline enhanced lightweight]
 
-Windows are of ``models/onnx/adversarial.py``. Features are scaled as those of the windows themselves spread, and the
-weights are as they are drawn. A line per variant: windows, largest absolute difference of the probability and of a
-quantile, how many windows differ by more than what registration allows, and the same for the graph written operation
-by operation.
+Windows are of ``models/onnx/adversarial.py``. Features are scaled as those of the windows themselves spread; weights
+are as they are drawn, trees as they grow on targets of chance. A line per variant: windows, largest absolute difference
+of the probability and of a quantile, how many windows differ by more than what registration allows on real and on
+degenerate ones, and the same for the graph written operation by operation.
 """
 
 from __future__ import annotations
@@ -19,13 +19,16 @@ import numpy as np
 import onnxruntime as ort
 import torch
 from onnx_export import operation_by_operation
+from sklearn.ensemble import HistGradientBoostingRegressor
 
 from financial_assets.features.graph import FeatureGraph
 from financial_assets.models.calibration import Calibration
+from financial_assets.models.networks.boosted import BoostedNetwork
 from financial_assets.models.networks.build import build_network
 from financial_assets.models.onnx.adversarial import adversarial_windows
 from financial_assets.models.onnx.export import OUTPUT_NAMES, export_onnx, onnx_session, run_onnx
 from financial_assets.models.onnx.parity import TOLERANCES
+from financial_assets.models.onnx.trees import TreeEnsemble
 from financial_assets.models.predictor import SERVED_LOOKBACK, Predictor
 from financial_assets.models.scaling import RobustScaler
 from financial_assets.models.variants import VARIANTS
@@ -43,10 +46,23 @@ def scaled_predictor(variant: str, bars: np.ndarray) -> Predictor:
     probe = (
         Predictor(graph, unscaled, network, Calibration(), HarVolatility.random_walk(), 10).eval().requires_grad_(False)
     )
-    scaler = RobustScaler.fit(probe.prepare(torch.from_numpy(bars))[0][:, -1])
+    features = probe.prepare(torch.from_numpy(bars))[0][:, -1]
+    scaler = RobustScaler.fit(features)
+    for part in network.modules():
+        if isinstance(part, BoostedNetwork):
+            grow_trees(part, scaler(features).numpy())
     return (
         Predictor(graph, scaler, network, Calibration(), HarVolatility.random_walk(), 10).eval().requires_grad_(False)
     )
+
+
+def grow_trees(network: BoostedNetwork, features: np.ndarray) -> None:
+    """Trees on ``features`` ``[n, feature]``, whose values are the thresholds: the last bit of one may decide."""
+    rng = np.random.default_rng(0)
+    for head in (network.direction, network.quantiles, network.quantiles_5d, network.score):
+        for place in range(len(head)):
+            target = 0.1 * (features @ rng.normal(size=features.shape[1]) + rng.normal(size=len(features)))
+            head[place] = TreeEnsemble.from_sklearn(HistGradientBoostingRegressor(max_iter=30).fit(features, target))
 
 
 def differences(session: ort.InferenceSession, bars: np.ndarray, expected: list[np.ndarray]) -> np.ndarray:
