@@ -347,14 +347,14 @@ def make_plan(
     family = family_of(policy, epoch, taken, questions=questions)
     looks = planned_looks(test.horizon_sessions, test.looks)
     design, drift = planned_design(test, family)
+    section = "test" if traffic_question is None else f"questions.{asked.question}"  # for messages
     # Bets need bounded differences: the bound is fixed here, before any of them is seen.
     metric = METRICS[test.metric]
     bound = metric.clip(spread.deviation)
     if test.margin > bound / 2:
         raise ExperimentError(
             f"the margin {test.margin:g} is more than half of {bound:.3g}, the largest daily difference in "
-            f"{test.metric} that the plan expects: lower the margin of the question of {asked.question} in the rollout "
-            "policy"
+            f"{test.metric} that the plan expects: lower {section}.margin of the rollout policy"
         )
     plan = ExperimentPlan(
         experiment=epoch.experiment,
@@ -371,7 +371,7 @@ def make_plan(
         spent=tuple(2 * share for share in design.spent),  # the design counts one side
         bound=bound,
         detectable=test.margin + drift * spread.long_run / math.sqrt(test.horizon_sessions),
-        days_for_plausible=_days_for_plausible(spread.long_run, test, drift),
+        days_for_plausible=_days_for_plausible(spread.long_run, test, drift, section),
         must_beat=metric.baselines,
         family=family,
         rule=2,
@@ -438,11 +438,11 @@ def _with_power(plan: ExperimentPlan, power: WholeRulePower) -> ExperimentPlan:
     return replace(plan, detectable=power.detectable, days_for_plausible=days, whole_rule=power)
 
 
-def _days_for_plausible(deviation: float, test: PlannedTest, drift: float) -> int:
+def _days_for_plausible(deviation: float, test: PlannedTest, drift: float, section: str) -> int:
     beyond = test.plausible_effect - test.margin
     if beyond <= 0:
         raise ExperimentError(
             f"the plausible effect {test.plausible_effect:g} does not exceed the margin {test.margin:g}: set "
-            "the first above the second in the rollout policy"
+            f"{section}.plausible_effect of the rollout policy above {section}.margin"
         )
     return math.ceil((drift * deviation / beyond) ** 2)
