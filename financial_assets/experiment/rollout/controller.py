@@ -189,8 +189,7 @@ class ExperimentController:
             The plan or the epoch that it rests on is gone.
         """
         plan, epoch = self.plan_of(decision), self.rollout.log.known_epoch(decision.experiment, decision.epoch)
-        routed, reads = self._routed(known.as_of), self._reads([plan])
-        return self._judge(plan, epoch, routed, known, baselines, cost_bps, reads).decision
+        return self._judge(plan, epoch, self._routed(known.as_of), known, baselines, cost_bps).decision
 
     def plan_of(self, decision: Decision) -> ExperimentPlan:
         """The registered plan that a decision was taken under.
@@ -213,10 +212,10 @@ class ExperimentController:
         known: KnownPrices,
         baselines: pd.DataFrame | SessionPredictions,
         cost_bps: float,
-        reads: SharedReads,
+        reads: SharedReads | None = None,
     ) -> Judgement:
         """Gather the evidence of a plan and decide; later epochs than ``epoch`` did not exist yet."""
-        log = self.rollout.log
+        log, reads = self.rollout.log, reads or self._reads([plan])
         epochs = [opened for opened in log.epochs(plan.experiment) if opened.number <= epoch.number]
         # Versions of all variants are numbered together, so that the newest one counts the trials.
         versions = max(arm.version for opened in epochs for arm in opened.arms)
