@@ -39,7 +39,7 @@ POLICY = {
     "experiment": EXPERIMENT,
     "champion": {"variant": "baseline", "weight": 50},
     "challengers": [{"variant": "enhanced", "weight": 50}],
-    "test": {"plausible_effect": 0.3, "horizon_sessions": 20, "looks": 2, "deflated_sharpe": 0.0},
+    "test": {"metric": "accuracy", "plausible_effect": 0.3, "horizon_sessions": 20, "looks": 2, "deflated_sharpe": 0.0},
     "traffic": {"approval": "manual"},
 }
 SETTINGS = {"PRICE_SOURCE": "simulated", "SIMULATED_SESSIONS": "450", "TICKERS": "AAA,BBB,CCC,DDD", "COLUMNS": "160"}

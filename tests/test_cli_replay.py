@@ -36,7 +36,7 @@ experiment: ab-experiment
 champion: {{variant: baseline, weight: 70}}
 challengers: [{{variant: enhanced, weight: 30}}]
 shadow: [lightweight]
-test: {{plausible_effect: 0.4, horizon_sessions: 20, looks: 2, deflated_sharpe: 0.0}}
+test: {{metric: accuracy, plausible_effect: 0.4, horizon_sessions: 20, looks: 2, deflated_sharpe: 0.0}}
 traffic: {{mode: {mode}, steps: [10, 50], dwell_sessions: 4}}
 """
 Command = Callable[..., Result]
