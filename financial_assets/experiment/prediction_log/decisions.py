@@ -76,21 +76,21 @@ class DecisionReader:
         with transaction(self.engine) as connection:
             return {row.question: row.reason for row in connection.execute(query)}
 
-    def decisions(self, experiment: str) -> tuple[Decision, ...]:
-        """All decisions of an experiment, in the order in which they were taken.
+    def decisions(self, experiment: str, *, last: int | None = None) -> tuple[Decision, ...]:
+        """All decisions of an experiment, or the ``last`` of them, in the order in which they were taken.
 
         Raises
         ------
         LogError
             One was changed after it was recorded.
         """
-        return self._decisions(schema.decisions.c.experiment == experiment)
+        return self._decisions(schema.decisions.c.experiment == experiment, last=last)
 
-    def _decisions(self, *where: sa.ColumnElement[bool]) -> tuple[Decision, ...]:
+    def _decisions(self, *where: sa.ColumnElement[bool], last: int | None = None) -> tuple[Decision, ...]:
         table = schema.decisions
-        query = sa.select(table.c.document, table.c.digest).where(*where).order_by(table.c.id)
+        query = sa.select(table.c.document, table.c.digest).where(*where).order_by(table.c.id.desc()).limit(last)
         with transaction(self.engine) as connection:
-            rows = connection.execute(query).all()
+            rows = connection.execute(query).all()[::-1]
         decisions = tuple(Decision.from_json(row.document) for row in rows)
         for decision, row in zip(decisions, rows, strict=True):
             if decision.digest != row.digest:

@@ -29,6 +29,7 @@ from financial_assets.experiment.rollout.registration import Registration
 from financial_assets.experiment.rollout.state import Rollout
 from financial_assets.experiment.rollout.steps import apply_decisions
 from financial_assets.market import calendar
+from financial_assets.monitoring.questions import questions
 from tests.experiment.builders import CHALLENGER, CHAMPION, CUTOFF, SHADOW, panel
 from tests.experiment.decision.builders import policy
 from tests.experiment.decision.worlds import QUANTILES, Baselines
@@ -281,3 +282,23 @@ def test_a_running_pair_keeps_the_question_that_moves_its_traffic(log: Predictio
     assert later.register(lambda *_: pytest.fail("both are registered"), CUTOFF) == (direction, risk)
     predict(log, {CHAMPION: 3.0})
     assert apply_decisions(later.rollout, decisions(later)).champion.model == CHAMPION
+
+
+def test_prometheus_sees_each_question(log: PredictionLog) -> None:
+    conduct = begin(log, rules(RISK))
+    predict(log, {CHAMPION: 3.0})
+    first = decisions(conduct, AFTER[-9])
+    decisions(conduct)
+    found = {
+        (family.name, sample.labels["question"]): sample.value
+        for family in questions(log, [conduct.rollout.started()])
+        for sample in family.samples
+    }
+    assert {name: value for (name, asked), value in found.items() if asked == "direction"} == {
+        "ab_test_question_answer": 0.0, "ab_test_question_sessions": first[0].days + 3,
+        "ab_test_question_planned_sessions": 36.0, "ab_test_question_moves_traffic": 1.0,
+    }  # fmt: skip
+    assert {name: value for (name, asked), value in found.items() if asked == "risk"} == {
+        "ab_test_question_answer": 1.0, "ab_test_question_sessions": first[1].days,
+        "ab_test_question_planned_sessions": 36.0, "ab_test_question_moves_traffic": 0.0,
+    }  # fmt: skip
