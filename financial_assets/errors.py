@@ -206,6 +206,10 @@ class ExperimentError(FinancialAssetsError):
     """Something is wrong with the experiment, its log or its evaluation."""
 
 
+class UnaskableError(ExperimentError):
+    """A question that cannot be asked of a pair of models; the message says why, as the end of a sentence."""
+
+
 class LogError(ExperimentError):
     """The prediction log refused a row, or holds what it must not."""
 

@@ -22,7 +22,6 @@ from financial_assets.cli.main import main
 from financial_assets.experiment.decision.record import Decision
 from financial_assets.experiment.decision.words import amount, signed_amount
 from financial_assets.experiment.metrics.registry import METRICS
-from financial_assets.experiment.plan.plan import DailyDeviation
 from financial_assets.experiment.rollout.controller import ExperimentController
 from financial_assets.experiment.rollout.state import AvailableModel, Rollout
 from financial_assets.experiment.rollout.steps import apply_decisions
@@ -32,7 +31,7 @@ from financial_assets.market.store import PriceStore
 from financial_assets.models.baselines.fitted import fit_baselines
 from financial_assets.resources import make_resources
 from financial_assets.settings import load_settings
-from tests.experiment.rollout.builders import predict
+from tests.experiment.rollout.builders import measured, predict
 
 EXPERIMENT, CHAMPION, CHALLENGER = "test-experiment", "baseline-predictor-v1", "enhanced-predictor-v2"
 EARLY, LATE = 5, 25  # sessions after the cut-off
@@ -40,7 +39,7 @@ POLICY = {
     "experiment": EXPERIMENT,
     "champion": {"variant": "baseline", "weight": 50},
     "challengers": [{"variant": "enhanced", "weight": 50}],
-    "test": {"plausible_effect": 0.3, "horizon_sessions": 20, "looks": 2, "deflated_sharpe": 0.0},
+    "test": {"metric": "accuracy", "plausible_effect": 0.3, "horizon_sessions": 20, "looks": 2, "deflated_sharpe": 0.0},
     "traffic": {"approval": "manual"},
 }
 SETTINGS = {"PRICE_SOURCE": "simulated", "SIMULATED_SESSIONS": "450", "TICKERS": "AAA,BBB,CCC,DDD", "COLUMNS": "160"}
@@ -88,7 +87,7 @@ def home(begun: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ab_test = make_resources(load_settings())["ab_test"]
     with ab_test.log() as log:
         conduct = ExperimentController(Rollout(log, ab_test.policy()))
-        conduct.register(lambda _: DailyDeviation(0.3, "the test"), conduct.rollout.started().data_cutoff)
+        conduct.register(measured, conduct.rollout.started().data_cutoff)
     return tmp_path / "home"
 
 

@@ -18,7 +18,6 @@ from financial_assets.cli.main import main
 from financial_assets.errors import GatewayUnavailableError
 from financial_assets.experiment.decision.record import Decision
 from financial_assets.experiment.outcomes import outcome_frame
-from financial_assets.experiment.plan.plan import DailyDeviation
 from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.experiment.rollout.controller import ExperimentController
 from financial_assets.experiment.rollout.state import AvailableModel, Rollout
@@ -30,13 +29,14 @@ from financial_assets.serving.target import ExperimentStatus, TargetStatus
 from financial_assets.settings import load_settings
 from financial_assets.workflows.replay import enter_shadow
 from tests.experiment.builders import CHALLENGER, CHAMPION, SHADOW, FakeGateway, said
+from tests.experiment.rollout.builders import measured
 
 POLICY = """
 experiment: ab-experiment
 champion: {{variant: baseline, weight: 70}}
 challengers: [{{variant: enhanced, weight: 30}}]
 shadow: [lightweight]
-test: {{plausible_effect: 0.4, horizon_sessions: 20, looks: 2, deflated_sharpe: 0.0}}
+test: {{metric: accuracy, plausible_effect: 0.4, horizon_sessions: 20, looks: 2, deflated_sharpe: 0.0}}
 traffic: {{mode: {mode}, steps: [10, 50], dwell_sessions: 4}}
 """
 Command = Callable[..., Result]
@@ -153,7 +153,7 @@ def world(command: Command, monkeypatch: pytest.MonkeyPatch) -> World:
     with ab_test.log() as log:
         conduct = ExperimentController(Rollout(log, ab_test.policy()))
         conduct.rollout.reconcile(models)
-        conduct.register(lambda _: DailyDeviation(0.3, "the test"), cutoff)
+        conduct.register(measured, cutoff)
     ups = outcome_frame(panel).set_index(["session", "ticker"])["up"]
     assert panel.values.shape[1] == len(CHANNELS)
     for row, ticker in enumerate(panel.tickers):

@@ -140,7 +140,8 @@ def make_world(
     log = PredictionLog(f"sqlite:///{folder / f'{sessions}-{tickers}.db'}")
     epoch = log.open_epoch("ab-experiment", arms, "start", after=0)
     rules = load_policy()
-    rules = replace(rules, experiment="ab-experiment", test=replace(rules.test, plausible_effect=0.1))
+    asked = replace(rules.test, metric="accuracy", plausible_effect=0.1)
+    rules = replace(rules, experiment="ab-experiment", test=asked, questions=())
     plan = make_plan(rules, epoch, epoch.challengers[0], DailyDeviation(0.1, "the benchmark"), CUTOFF)
     world = World(log, epoch, rules, log.register_plan(plan), panel, pd.concat(frames, ignore_index=True), 0)
     return replace(world, rows=write(world, rng, after[: len(after) - held_back], routed_per_session or tickers))
@@ -208,7 +209,7 @@ def as_the_asset_does(world: World) -> tuple[float, float, float, float]:
     marks.append(time.process_time())
     known = KnownPrices.of(world.panel, world.panel.sessions[-1])
     judgements = ExperimentController(Rollout(world.log, world.rules)).decide(
-        known, {world.plan.challenger: world.rivals}, cost_bps=5.0
+        known, lambda _: world.rivals, cost_bps=5.0
     )
     marks.append(time.process_time())
     evaluate(
@@ -279,12 +280,12 @@ def appended(rng: np.random.Generator) -> Iterator[Row]:
         for session in world.panel.sessions[-6:]:
             known = KnownPrices.of(world.panel.until(session), session)
             began = time.process_time()
-            found += [one.decision for one in kept.decide(known, {world.plan.challenger: rivals}, cost_bps=5.0)]
+            found += [one.decision for one in kept.decide(known, lambda _: rivals, cost_bps=5.0)]
             spent.append(time.process_time() - began)
         whole = min((as_the_asset_does(world) for _ in range(2)), key=lambda run: sum(run[:3]))
         known = KnownPrices.of(world.panel, world.panel.sessions[-1])
         (computed,) = ExperimentController(Rollout(world.log, world.rules)).decide(
-            known, {world.plan.challenger: world.rivals}, cost_bps=5.0
+            known, lambda _: world.rivals, cost_bps=5.0
         )
         equal = found[-1] == computed.decision
         world.log.close()

@@ -119,12 +119,13 @@ def plans(kind: str, tickers: int) -> tuple[ExperimentPlan, ...]:
 
 
 def _plan(kind: str, calibration: Array) -> ExperimentPlan:
-    policy = replace(load_policy(), experiment=EPOCH.experiment)
+    policy = replace(load_policy(), experiment=EPOCH.experiment, questions=())
     spread = DailyDeviation.of_days(calibration, "four calibration years")
     assert spread is not None
 
     def hoping(effect: float) -> ExperimentPlan:
-        rules = replace(policy, test=replace(policy.test, metric=KINDS[kind][0], plausible_effect=min(effect, 0.5)))
+        asked = replace(policy.test, question=None, metric=KINDS[kind][0], plausible_effect=min(effect, 0.5))
+        rules = replace(policy, test=asked)
         return make_plan(rules, EPOCH, EPOCH.challengers[0], spread, CUTOFF, whole_rule=simulated)
 
     return hoping(hoping(3.3 * spread.deviation / math.sqrt(DAYS)).detectable)

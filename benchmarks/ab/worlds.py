@@ -101,10 +101,10 @@ def plan_for(edge_hoped: float | None = None) -> ExperimentPlan:
     spread = DailyDeviation.of_days(reference, "a simulated calibration year")
     assert spread is not None
     rules = load_policy()
-    rules = replace(rules, experiment="ab-experiment")
+    rules = replace(rules, experiment="ab-experiment", questions=())
 
     def hoping(effect: float) -> ExperimentPlan:
-        hopeful = replace(rules, test=replace(rules.test, plausible_effect=effect))
+        hopeful = replace(rules, test=replace(rules.test, metric="accuracy", plausible_effect=effect))
         return make_plan(hopeful, EPOCH, EPOCH.challengers[0], spread, CUTOFF, whole_rule=simulate_power)
 
     if edge_hoped is not None:

@@ -25,7 +25,10 @@ from financial_assets.experiment.plan.criteria import Criteria
 from financial_assets.experiment.prediction_log.kept_predictions import KeptPredictions
 from financial_assets.experiment.report.decision_case import case_of
 from financial_assets.experiment.report.html import Provenance, html, plots, write_report
+from financial_assets.experiment.report.questions import question_lines
 from financial_assets.experiment.report.style import standalone
+from financial_assets.experiment.rollout.registration import Registration
+from financial_assets.experiment.rollout.state import Rollout
 from financial_assets.market.panel import PricePanel
 from financial_assets.metadata import link, plot, table
 from financial_assets.resources import ABTest, Market, Models, Serving
@@ -110,6 +113,7 @@ def ab_evaluation(
     update_allocation(judgements, known, ab_test)
     with ab_test.log() as log:
         epoch = ab_test.current_epoch(log)
+        unasked = Registration(Rollout(log, ab_test.policy())).unasked()
         routed = log.routed(epoch.experiment, columns=ROUTED_COLUMNS)
         direct = KeptPredictions(ab_test.predictions_folder).direct(log, DIRECT_COLUMNS)
         epochs = log.epochs(epoch.experiment)
@@ -123,7 +127,7 @@ def ab_evaluation(
         panel=panel,
         outcomes=known.outcomes,
         baselines=baselines.of(epoch),
-        judgements=judgements,
+        judgements=[judgement for judgement in judgements if judgement.plan.moves_traffic],
         default=Criteria.of_policy(policy.test, policy.guardrails),
         leading=None if leading is None else leading.challenger,
         cost_bps=ab_test.cost_bps,
@@ -144,9 +148,12 @@ def ab_evaluation(
         _doubts(market, panel),
         models.stored_explanations(),
         drawn,
+        unasked,
     )
     write_report(path, page, evaluation)
-    context.log.info(evaluation.conclusion.sentence)
+    judged = [(judgement.decision, judgement.plan) for judgement in judgements]
+    questions = [line.sentence for line in question_lines(judged, unasked)]
+    context.log.info("\n".join([*questions, evaluation.conclusion.sentence]))
     context.log.info(f"report: {path}")
     figures = plotted_numbers(evaluation)
     mlflow.log_metrics(figures)
@@ -166,7 +173,8 @@ def ab_evaluation(
             "conclusion": evaluation.conclusion.sentence,
             "verdict": evaluation.conclusion.verdict,
             "remarks": "\n".join(evaluation.conclusion.remarks),
-            **decisions_metadata([(judgement.decision, judgement.plan) for judgement in judgements]),
+            "questions": "\n".join(questions),
+            **decisions_metadata(judged),
             "report": link(path),
             "daily predictions of the baselines": link(ab_test.rivals_path),
             "arms": table(skills_table(evaluation)),

@@ -12,6 +12,7 @@ from financial_assets.experiment.decision.record import Decision
 from financial_assets.experiment.decision.words import first_reason, reasons_in_words
 from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.experiment.prediction_log.log import PredictionLog
+from financial_assets.experiment.report.questions import label_of, question_lines
 from financial_assets.experiment.rollout.controller import ExperimentController
 from financial_assets.experiment.rollout.state import Rollout
 from financial_assets.experiment.rollout.steps import is_approved
@@ -54,11 +55,13 @@ def rollout(
         decisions = controller.latest()
         if config.approve:
             _approve(log, decisions, config, context.run.run_id)
-        promotions = [decision for decision in decisions if decision.action == "promote"]
+        promotions = [decision for decision in decisions if decision.action == "promote" and decision.moves_traffic]
         waiting = [decision for decision in promotions if not is_approved(controller.rollout, decision)]
         judged = [(decision, controller.plan_of(decision)) for decision in decisions]
+        questions = question_lines(judged, controller.unasked())
     step = take_step(decisions, models, serving, ab_test)
-    summary = "\n".join(f"{decision.action}: {first_reason(decision, plan)}" for decision, plan in judged) or _NOTHING
+    moving = [(decision, plan) for decision, plan in judged if plan.moves_traffic]
+    summary = "\n".join(f"{decision.action}: {first_reason(decision, plan)}" for decision, plan in moving) or _NOTHING
     context.log.info(summary + (f"; weight epoch {step.epoch.number}" if step.moved else ""))
     fired = dict.fromkeys(
         guardrail_sentence(rail, decision, plan)
@@ -84,6 +87,7 @@ def rollout(
         ],
         metadata={
             "decision": summary,
+            "questions": "\n".join(line.sentence for line in questions),
             "weight epoch": step.epoch.number,
             "epoch opened because": step.epoch.reason,
             **decisions_metadata(judged),
@@ -94,7 +98,7 @@ def rollout(
 
 def _approve(log: PredictionLog, decisions: Sequence[Decision], config: RolloutConfig, run_id: str) -> None:
     """Record the approval of one of the latest promotions."""
-    promotions = [decision.digest for decision in decisions if decision.action == "promote"]
+    promotions = [one.digest for one in decisions if one.action == "promote" and one.moves_traffic]
     matching = [digest for digest in promotions if digest.startswith(config.approve)]
     if len(matching) != 1:
         waiting = ", ".join(digest[:12] for digest in promotions) or "none"
@@ -113,10 +117,10 @@ def _how_to_approve(decision: Decision) -> str:
 
 
 def decisions_metadata(judged: Sequence[tuple[Decision, ExperimentPlan]]) -> dict[str, Any]:
-    """Decisions as Dagster shows them; with several challengers each name of a figure says whose it is."""
+    """Decisions as Dagster shows them; with several of them each name of a figure says which one it is of."""
     metadata: dict[str, Any] = {}
     for place, (decision, plan) in enumerate(judged, start=1):
-        of = "" if place == 1 else f", {decision.challenger}"
+        of = "" if place == 1 else f", {label_of(decision, several=True)}"
         lines = [dataclasses.asdict(line) for line in guardrail_lines(decision, plan)]
         metadata |= {
             f"action{of}": decision.action,

@@ -9,9 +9,11 @@ import pandas as pd
 from financial_assets.assets.market import price_panel
 from financial_assets.errors import ManifestError, TargetError, TrainingError
 from financial_assets.experiment.arms import Arm, WeightEpoch
-from financial_assets.experiment.decision.words import power_in_words
-from financial_assets.experiment.plan.expected_deviation import expected_deviation
-from financial_assets.experiment.plan.plan import DailyDeviation, ExperimentPlan
+from financial_assets.experiment.decision.words import metric_and_why, power_in_words
+from financial_assets.experiment.metrics.choice import MeasuredDays
+from financial_assets.experiment.plan.expected_deviation import expected_deviations
+from financial_assets.experiment.plan.plan import ExperimentPlan
+from financial_assets.experiment.plan.sections import QuestionPolicy
 from financial_assets.experiment.plan.whole_rule.power import simulate_power
 from financial_assets.experiment.rollout.controller import ExperimentController
 from financial_assets.experiment.rollout.renumbering import follow_registry
@@ -121,15 +123,12 @@ def make_experiment_asset(predictors: Sequence[dg.AssetsDefinition], made: Colle
             redeployed = _deploy_lost_arms(market, models, serving, target, rollout.current())
             epoch = rollout.reconcile(can_take_part(deployed_models(target, registry), rollout.current(), made))
             plans = ExperimentController(rollout).register(
-                lambda challenger: _expected_deviation(context, market, models, rollout, epoch.champion, challenger),
+                lambda challenger, asked: _measured_days(context, market, models, epoch.champion, challenger, asked),
                 market.clock().now(),
                 whole_rule=lambda plan: simulate_power(plan, progress=context.log.info),
             )
-            for waits in ExperimentController(rollout).waiting():
-                context.log.warning(
-                    f"{waits.model} waits for its test: running tests hold all of the error probability; it starts "
-                    "when one of them ends"
-                )
+            for unasked in ExperimentController(rollout).unasked():
+                context.log.warning(unasked.sentence)
             former = rollout.former_regimes()
         manifest = apply_epoch(epoch, target, serving.kubernetes_namespace, serving.ready_timeout, former=former)
         route = _ask_once(market, serving, epoch)
@@ -227,30 +226,32 @@ def _ask_once(market: Market, serving: Serving, epoch: WeightEpoch) -> str:
     return answer.route
 
 
-def _expected_deviation(
+def _measured_days(
     context: dg.AssetExecutionContext,
     market: Market,
     models: Models,
-    rollout: Rollout,
     champion: Arm,
     challenger: Arm,
-) -> DailyDeviation:
+    asked: QuestionPolicy,
+) -> MeasuredDays:
     """How much the arms' daily scores will vary against each other; the plan states the source of the figure."""
-    lifecycle, metric, tickers = models.lifecycle(), rollout.policy.test.metric, len(market.tickers)
+    lifecycle, tickers = models.lifecycle(), len(market.tickers)
     try:
         champions, challengers = (lifecycle.training_of(arm.version) for arm in (champion, challenger))
     except TrainingError as error:  # e.g. registered by somebody else's training
-        context.log.warning(f"the plan assumes a daily deviation of the arms' scores, because {error}")
-        return DailyDeviation.assumed(tickers, metric)
-    return expected_deviation(champions, challengers, metric, tickers, market.load_panel())
+        context.log.warning(f"the days of the arms' scores of {asked.question} cannot be measured, because {error}")
+        return MeasuredDays({}, tickers, str(error))
+    spreads = expected_deviations(champions, challengers, asked.question, market.load_panel())
+    return MeasuredDays(spreads, tickers)
 
 
 def _plan_metadata(plans: Sequence[ExperimentPlan]) -> dict[str, Any]:
     """The pre-registrations, before any evidence is seen."""
     metadata: dict[str, Any] = {}
     for number, plan in enumerate(plans, start=1):
-        of = "" if number == 1 else f", {plan.challenger}"
+        of = "" if number == 1 else f", {plan.challenger}" + ("" if plan.moves_traffic else f", {plan.question}")
         metadata[f"plan{of}"] = dg.MetadataValue.json(plan.to_dict())
+        metadata[f"metric{of}"] = metric_and_why(plan)
         metadata[f"minimum detectable effect{of}"] = rounded(plan.detectable)
         metadata[f"days for the plausible effect{of}"] = plan.days_for_plausible
         metadata[f"power of the whole rule{of}"] = "\n".join(power_in_words(plan))

@@ -36,6 +36,7 @@ def decide(explain: bool, as_json: bool, digest: str | None) -> None:
     from rich.padding import Padding
 
     from financial_assets.experiment.decision.words import reasons_in_words
+    from financial_assets.experiment.report.questions import label_of
     from financial_assets.workflows.decisions import decide_now, repeat_decision
 
     market, models, ab_test = installation.market, installation.models, installation.ab_test
@@ -61,7 +62,8 @@ def decide(explain: bool, as_json: bool, digest: str | None) -> None:
     console = Console()
     for judgement in judgements:
         decision, plan = judgement.decision, judgement.plan
-        of = f"  {decision.challenger}" if len(judgements) > 1 else ""
+        label = label_of(decision, several=len(judgements) > 1)
+        of = f"  {label}" if label else ""
         verdict = f"[bold]{decision.action.upper()}[/bold]{of}"
         console.print(f"{verdict}  as of {decision.as_of}  record {decision.digest[:12]}", soft_wrap=True)
         for reason in reasons_in_words(decision, plan):
@@ -80,6 +82,11 @@ def approve(record: str, by: str) -> None:
     """
     ab_test = open_configured().ab_test
     decision = _find(ab_test, record)
+    if not decision.moves_traffic:
+        raise click.ClickException(
+            f"{decision.digest[:12]} answers the question of {decision.question}, which moves no traffic: there is "
+            "nothing to approve; test.question of the rollout policy names the one that does"
+        )
     if decision.action != "promote":
         raise click.ClickException(f"{decision.digest[:12]} says {decision.action}: there is nothing to approve")
     with ab_test.log() as log:
@@ -101,8 +108,14 @@ def _find(ab_test: ABTestState, digest: str) -> Decision:
 def _explain(console: Console, plan: ExperimentPlan, decision: Decision) -> None:
     from financial_assets.cli.tables import make_table
     from financial_assets.experiment.decision.guardrail_words import guardrail_lines
-    from financial_assets.experiment.decision.series import metric_of
-    from financial_assets.experiment.decision.words import amount, power_in_words, progress, signed_amount
+    from financial_assets.experiment.decision.series import metric_of, question_of
+    from financial_assets.experiment.decision.words import (
+        amount,
+        metric_and_why,
+        power_in_words,
+        progress,
+        signed_amount,
+    )
 
     test = plan.test
     rows = [
@@ -110,7 +123,11 @@ def _explain(console: Console, plan: ExperimentPlan, decision: Decision) -> None
             "registered",
             f"as of {plan.registered_as_of}; evidence: sessions after {plan.starts_after}; plan {plan.digest[:12]}",
         ),
-        ("metric", f"{test.metric}; better by more than {amount(test.margin, metric_of(plan))}"),
+        (
+            "question",
+            question_of(plan) + ("" if plan.moves_traffic else f"; traffic follows {plan.traffic_question}"),
+        ),
+        ("metric", f"{metric_and_why(plan)}; better by more than {amount(test.margin, metric_of(plan))}"),
         ("daily deviation", f"{amount(plan.spread.deviation, metric_of(plan))}: {plan.spread.basis}"),
         (
             "smallest detectable",
@@ -127,7 +144,7 @@ def _explain(console: Console, plan: ExperimentPlan, decision: Decision) -> None
             "error probability",
             f"{plan.alpha_planned:g} for the planned looks ({decision.alpha_spent:.2g} spent), {plan.alpha_always:g} "
             "for the interval that is valid on every day"
-            + (f"; each of {plan.family} challengers gets this part" if plan.family > 1 else ""),
+            + (f"; each of {plan.family} tests at once gets this part" if plan.family > 1 else ""),
         ),
     ]
     console.print(make_table("plan", ("", ""), rows))

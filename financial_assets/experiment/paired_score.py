@@ -6,7 +6,7 @@ from typing import Literal
 
 from financial_assets.experiment.metrics.paired import KEYS, PairedDays, rows_of
 
-__all__ = ["KEYS", "PairedDays", "PairedMetric", "in_words", "rows_of"]
+__all__ = ["KEYS", "MetricSetting", "PairedDays", "PairedMetric", "in_words", "rows_of"]
 
 PairedMetric = Literal[
     "accuracy",
@@ -23,6 +23,9 @@ PairedMetric = Literal[
     "var_es_5d",
 ]
 """Keys of :data:`~financial_assets.experiment.metrics.registry.METRICS`, in its order."""
+
+MetricSetting = Literal["auto", PairedMetric]
+"""What a rollout policy may say: a metric, or that one is chosen when a plan is registered."""
 
 
 def in_words(value: float, metric: PairedMetric) -> str:

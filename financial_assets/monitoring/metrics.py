@@ -27,6 +27,7 @@ from financial_assets.market.panel import PricePanel
 from financial_assets.monitoring.accuracy import rolling_accuracy
 from financial_assets.monitoring.families import EXPERIMENT, accuracy, gauge, histogram, requests, traffic
 from financial_assets.monitoring.log_totals import LogTotals, read_totals
+from financial_assets.monitoring.questions import questions
 
 LATENCY_BUCKETS = (0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 """Upper bounds in seconds, those of the original."""
@@ -111,6 +112,7 @@ class ExperimentCollector(Collector):
                     histogram("ab_test_prediction_value", "Answered probability of a rise", totals.probability),
                     *traffic(totals, alphas),
                     *self._age(totals),
+                    *questions(log, totals.current_epochs),
                 ]
                 health.add_metric(["log"], 1)
                 families += self._from_outcomes(log, totals.current_epochs, health)

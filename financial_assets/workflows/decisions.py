@@ -18,6 +18,7 @@ from financial_assets.experiment.decision.evidence import Judgement
 from financial_assets.experiment.decision.history import EvidenceHistory
 from financial_assets.experiment.decision.record import Decision
 from financial_assets.experiment.outcomes import KnownPrices
+from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.experiment.rollout.adaptive import is_adaptive
 from financial_assets.experiment.rollout.controller import ExperimentController
 from financial_assets.experiment.rollout.routing import apply_epoch, point_aliases
@@ -114,7 +115,7 @@ def _last_cutoff(epoch: WeightEpoch) -> pd.Timestamp:
 
 
 def decide_now(market: MarketState, models: ModelStore, ab_test: ABTestState) -> tuple[Judgement, ...]:
-    """Decide about every challenger as of the market clock; see :func:`decide_as_of`."""
+    """Answer every question about every challenger as of the market clock; see :func:`decide_as_of`."""
     baselines = BaselinePredictions.current(models, market)
     return decide_as_of(KnownPrices.of(baselines.panel, market.clock().now()), baselines, models, ab_test)
 
@@ -126,7 +127,7 @@ def decide_as_of(
     ab_test: ABTestState,
     made_in: Mapping[str, str] | None = None,
 ) -> tuple[Judgement, ...]:
-    """Decide about every challenger as of a session; empty without one. Nothing moves yet.
+    """Answer every question about every challenger as of a session; empty without one. Nothing moves yet.
 
     The records are kept in the log, beside the report and in the tracker. A decision that is equal to a recorded one is
     not recorded twice.
@@ -144,11 +145,11 @@ def decide_as_of(
     """
     with _controller(ab_test) as controller:
         by_session = not is_adaptive(controller.rollout.policy)  # adaptive shares learn from the rows themselves
-        predicted = {
-            plan.challenger: (baselines.kept_since(session) if by_session else None) or baselines.since(session)
-            for plan in controller.plans()
-            for session in [pd.Timestamp(plan.starts_after)]
-        }
+
+        def predicted(plan: ExperimentPlan) -> pd.DataFrame | DailyPredictions:
+            session = pd.Timestamp(plan.starts_after)
+            return (baselines.kept_since(session) if by_session else None) or baselines.since(session)
+
         judgements = controller.decide(known, predicted, cost_bps=ab_test.cost_bps)
     for judgement in judgements:
         decision = judgement.decision

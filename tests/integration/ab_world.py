@@ -194,7 +194,7 @@ class World:
     def plan(self, decision: Decision) -> ExperimentPlan:
         """The plan that a decision was taken under."""
         with self.resources["ab_test"].log() as log:
-            plan = log.plan(decision.experiment, decision.champion, decision.challenger)
+            plan = log.plan_of(decision)
         assert plan is not None
         assert plan.digest == decision.plan_digest
         return plan

@@ -37,7 +37,7 @@ SETTINGS = {
     "PROGRESS": "false",
     "OMP_NUM_THREADS": "1",
 }
-TEST = {"plausible_effect": 0.12, "horizon_sessions": 40, "looks": 4}
+TEST = {"metric": "accuracy", "plausible_effect": 0.12, "horizon_sessions": 40, "looks": 4}
 LADDER = {"mode": "ladder", "steps": [0, 10, 30, 50], "dwell_sessions": 5}
 
 

@@ -272,6 +272,10 @@ class Judgement:
 
 
 def leading_decision(decisions: Sequence[Decision]) -> Decision | None:
-    """The decision that a report is about first: one that changes the traffic before one that holds."""
+    """The decision that a report is about first: one that changes the traffic before one that holds.
+
+    Answers to questions that move no traffic never lead.
+    """
+    decisions = [decision for decision in decisions if decision.moves_traffic]
     order = {"promote": 0, "rollback": 1, "hold": 2}
     return min(decisions, key=lambda decision: (order[decision.action], -(decision.estimate or 0.0)), default=None)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -53,7 +53,6 @@ from financial_assets.experiment.decision.series import (
 from financial_assets.experiment.metrics import books, direction, metric, paired, ranking, registry, risk
 from financial_assets.experiment.outcomes import KnownPrices, outcome_frame, outcome_matrices
 from financial_assets.experiment.plan.plan import ExperimentPlan
-from financial_assets.experiment.prediction_log.reader import LogReader
 from financial_assets.experiment.statistics import betting, capital
 from financial_assets.experiment.statistics.betting import BettingSequence
 from financial_assets.kept import code_digest
@@ -74,6 +73,29 @@ _FORWARD = SESSIONS_5D  # sessions after a decision that its outcomes reach
 def evidence_columns(plan: ExperimentPlan) -> tuple[str, ...]:
     """Columns of the log's direct predictions that a plan's evidence needs."""
     return tuple(dict.fromkeys((*EVIDENCE_COLUMNS, *prediction_columns(plan))))
+
+
+class DirectReader(Protocol):
+    """Direct predictions: the log itself, or reads that several plans share."""
+
+    def last_direct(self) -> tuple[int, int, str]:
+        """See :meth:`.LogReader.last_direct`."""
+        ...
+
+    def direct_after(self, models: Iterable[str] | None, last: int, begun: str) -> tuple[int, set[pd.Timestamp]] | None:
+        """See :meth:`.LogReader.direct_after`."""
+        ...
+
+    def direct(
+        self,
+        models: Iterable[str] | None = None,
+        *,
+        since: pd.Timestamp | None = None,
+        until: pd.Timestamp | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> pd.DataFrame:
+        """See :meth:`.LogReader.direct`."""
+        ...
 
 
 class SessionPredictions(Protocol):
@@ -121,7 +143,7 @@ class EvidenceHistory:
         self._folder = folder
 
     def gather(
-        self, plan: ExperimentPlan, log: LogReader, baselines: SessionPredictions, known: KnownPrices
+        self, plan: ExperimentPlan, log: DirectReader, baselines: SessionPredictions, known: KnownPrices
     ) -> Gathered:
         """The evidence of a plan as of a session; only what has changed since the last call is looked at.
 
@@ -256,7 +278,7 @@ def _outcome_digests(plan: ExperimentPlan, known: PricePanel, panel: PricePanel)
     }
 
 
-def _rows(plan: ExperimentPlan, log: LogReader, sessions: set[pd.Timestamp]) -> pd.DataFrame:
+def _rows(plan: ExperimentPlan, log: DirectReader, sessions: set[pd.Timestamp]) -> pd.DataFrame:
     """Direct predictions of the pair on some sessions, pending ones among them."""
     columns = evidence_columns(plan)
     pair = (plan.champion, plan.challenger)

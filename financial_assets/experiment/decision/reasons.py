@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from financial_assets.experiment.decision.conditions import Conditions, needed_z
-from financial_assets.experiment.decision.record import ConfidenceSequence, Look
+from financial_assets.experiment.decision.record import Action, ConfidenceSequence, Look
 from financial_assets.experiment.decision.series import metric_of
 from financial_assets.experiment.decision.units import amount
 from financial_assets.experiment.plan.plan import ExperimentPlan
@@ -21,8 +21,8 @@ _GUARD_NAMES = {"accuracy": "right directions", "profit": "profit after costs", 
 def better_at_a_look(plan: ExperimentPlan, look: Look) -> str:
     """A look that was won."""
     return (
-        f"{plan.challenger} is better than {plan.champion}: at the planned look on day {look.day} the evidence reached "
-        f"z = {look.z:.2f}; {look.boundary:.2f} was needed.{_conditions_met(plan, list(look.guards))}"
+        f"{plan.challenger} is better{_on(plan)} than {plan.champion}: at the planned look on day {look.day} the "
+        f"evidence reached z = {look.z:.2f}; {look.boundary:.2f} was needed.{_conditions_met(plan, list(look.guards))}"
     )
 
 
@@ -30,7 +30,7 @@ def better_on_any_day(plan: ExperimentPlan, always_on: ConfidenceSequence) -> st
     """The always-on sequence clears the margin."""
     metric = metric_of(plan)
     return (
-        f"{plan.challenger} is better than {plan.champion}: its advantage in {metric.title} is at least "
+        f"{plan.challenger} is better{_on(plan)} than {plan.champion}: its advantage in {metric.title} is at least "
         f"{amount(always_on.low, metric)} with {confidence(plan)} confidence, valid on every day; more than "
         f"{amount(plan.test.margin, metric)} was needed.{_conditions_met(plan, [])}"
     )
@@ -161,7 +161,28 @@ def ended(plan: ExperimentPlan, look: Look | None) -> str:
     return f"The planned test of {plan.looks[-1]} sessions ended{when} without a winner. {_stays(plan)}"
 
 
+def traffic_stays(plan: ExperimentPlan, action: Action) -> str:
+    """Why an answer to a further question changes no requests, and what would let it."""
+    why = f"traffic follows the question of {plan.traffic_question}"
+    if action == "rollback":
+        return f"No request is taken from {plan.challenger} for it: {why}."
+    return (
+        f"{plan.champion} goes on serving, because {why}. For {plan.question} to decide, set test.question: "
+        f"{plan.question} in the rollout policy; that holds for tests that start later, such as that of a retrained "
+        "version."
+    )
+
+
+def _on(plan: ExperimentPlan) -> str:
+    return "" if plan.moves_traffic else f" on {plan.question}"
+
+
 def _stays(plan: ExperimentPlan) -> str:
+    if not plan.moves_traffic:
+        return (
+            f"{plan.challenger} is not shown to be better on {plan.question}. This test can find no winner any more; "
+            "the interval that is valid on every day still watches for harm. A retrained version starts another test."
+        )
     released = plan.test.at_horizon == "release"
     pairs = f" {plan.challenger} gets no more requests and is scored in pairs only." if released else ""
     return (

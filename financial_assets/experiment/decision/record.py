@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from financial_assets.experiment.canonical import CanonicalRecord
+from financial_assets.experiment.metrics.metric import Question
 
 Action = Literal["promote", "hold", "rollback"]
 
@@ -140,6 +141,10 @@ class TrafficEvidence:
     digest: str
 
 
+NO_TRAFFIC = TrafficEvidence((), "")
+"""That of a question that moves no traffic: one harm is acted on once, by the plan that does."""
+
+
 @dataclass(frozen=True, slots=True)
 class Decision(CanonicalRecord):
     """One decision and all that it rests on.
@@ -178,6 +183,8 @@ class Decision(CanonicalRecord):
         Weights that follow, by served name.
     standing
         The conditions of a promotion on this day; ``None`` under the first rule.
+    question
+        The question that it answers, where traffic follows another one; ``None``: this decision moves traffic.
     """
 
     kind = "decision"
@@ -203,12 +210,20 @@ class Decision(CanonicalRecord):
     ended: bool
     weights: Mapping[str, int]
     standing: Standing | None = None
+    question: Question | None = None
+
+    @property
+    def moves_traffic(self) -> bool:
+        """Whether what follows from it is carried out; an answer to a further question is recorded only."""
+        return self.question is None
 
     def stored(self) -> dict[str, Any]:
         """All values but those that are shown beside a record only, and those that the first rule did not have."""
         values = dataclasses.asdict(self)
         if self.standing is None:
             del values["standing"]
+        if self.question is None:
+            del values["question"]
         for look in values["looks"]:
             if not look["outcome"]:
                 for name in ("guards", "deviation", "conditional_power", "outcome"):

@@ -85,6 +85,8 @@ def decide(
         case = Case(plan, days, looks, always_on, standing)
         action, why, sharpe = _judge(case, guardrails, deflated_sharpe)
         ended = action != "hold" or case.is_over
+    if not plan.moves_traffic and action != "hold":
+        why = (*why, reasons.traffic_stays(plan, action))
     return Decision(
         action=action,
         reasons=why,
@@ -107,6 +109,7 @@ def decide(
         ended=ended,
         weights=_weights(action, plan, epoch, released=ended and plan.test.at_horizon == "release"),
         standing=standing,
+        question=None if plan.moves_traffic else plan.question,
     )
 
 
@@ -220,6 +223,8 @@ def _completeness(plan: ExperimentPlan, evidence: Evidence) -> Guardrail:
 
 def _weights(action: Action, plan: ExperimentPlan, epoch: WeightEpoch, *, released: bool) -> Mapping[str, int]:
     """What follows from this decision alone; another challenger's may overrule it."""
+    if not plan.moves_traffic:
+        return dict(epoch.weights)
     if action == "promote":
         return {plan.challenger: 100}
     if action == "rollback" or released:

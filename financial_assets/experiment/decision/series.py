@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from financial_assets.experiment.metrics.metric import Metric
+from financial_assets.experiment.metrics.metric import Metric, Question
 from financial_assets.experiment.metrics.registry import EARLIER_METRICS, GUARDS, METRICS
 from financial_assets.experiment.plan.plan import ExperimentPlan
 
@@ -37,6 +37,11 @@ class Series:
 def metric_of(plan: ExperimentPlan) -> Metric:
     """What a plan is decided by: plans of the first rule keep their own meaning of ``pinball``."""
     return (EARLIER_METRICS if plan.rule == 1 else METRICS)[plan.test.metric]
+
+
+def question_of(plan: ExperimentPlan) -> Question:
+    """What a plan asks: plans of the first rule name a metric only."""
+    return metric_of(plan).question
 
 
 def guards_of(plan: ExperimentPlan) -> dict[str, Metric]:

@@ -14,7 +14,15 @@ from financial_assets.experiment.decision.series import metric_of
 from financial_assets.experiment.decision.units import amount, signed_amount
 from financial_assets.experiment.plan.plan import ExperimentPlan
 
-__all__ = ["amount", "first_reason", "power_in_words", "progress", "reasons_in_words", "signed_amount"]
+__all__ = [
+    "amount",
+    "first_reason",
+    "metric_and_why",
+    "power_in_words",
+    "progress",
+    "reasons_in_words",
+    "signed_amount",
+]
 
 _PRICES = {"baselines": "the baselines", "guards": "the guards against harm", "futility": "ending without hope"}
 
@@ -51,6 +59,14 @@ def progress(decision: Decision, plan: ExperimentPlan) -> tuple[str, str]:
         looks = f"{len(decision.looks)} of {len(plan.looks)} planned looks have taken place"
         return f"{decision.days} of {horizon} planned days seen", looks
     return seen, f"the planned test ended on day {horizon} ({decision.looks[-1].session})"
+
+
+def metric_and_why(plan: ExperimentPlan) -> str:
+    """What a plan is decided by, and why: by a registered rule, or because the rollout policy said so."""
+    title = metric_of(plan).title
+    if plan.rule == 1:
+        return title
+    return f"{title}, chosen by rule: {plan.why}" if plan.why else f"{title}, named by the rollout policy"
 
 
 def power_in_words(plan: ExperimentPlan) -> tuple[str, ...]:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import cast
 
-from financial_assets.errors import ExperimentError
-from financial_assets.experiment.metrics.metric import Question
+from financial_assets.errors import ExperimentError, UnaskableError
+from financial_assets.experiment.metrics.metric import Metric, Question
 from financial_assets.experiment.metrics.registry import METRICS, metrics_of
+from financial_assets.experiment.paired_score import PairedMetric
 from financial_assets.experiment.plan.plan import DailyDeviation
+from financial_assets.experiment.plan.sections import QuestionPolicy
+
+_ASSUMABLE = ("accuracy", "brier")
+"""Metrics of which :meth:`.DailyDeviation.assumed` knows something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +32,28 @@ class MetricChoice:
         Metric -> minimum detectable effect over plausible effect; below 1 a test can find what may be hoped for.
     """
 
-    metric: str
+    metric: PairedMetric
     why: str
     ratios: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredDays:
+    """What is known of the days of a test before it starts.
+
+    Attributes
+    ----------
+    spreads
+        Metric -> variation of the daily differences, of the metrics of a question that could be measured.
+    tickers
+        Tickers of the experiment.
+    lacking
+        Why the others could not, as the end of a sentence that begins with "because".
+    """
+
+    spreads: Mapping[str, DailyDeviation]
+    tickers: int
+    lacking: str = "the two models have fewer than 20 common days of calibration, or never differ on them"
 
 
 def choose_metric(
@@ -66,9 +91,62 @@ def choose_metric(
         for metric in measured
     }
     best = min(ratios, key=lambda name: ratios[name])  # of equals the first, in the order of the registry
-    others = ", ".join(f"{METRICS[name].title} {ratio:.2f}" for name, ratio in ratios.items() if name != best)
+    others = ", ".join(f"{METRICS[name].title} {ratio:.2f} times" for name, ratio in ratios.items() if name != best)
     why = (
-        f"{METRICS[best].title} can find {ratios[best]:.2f} of its plausible effect within {horizon} sessions"
-        f"{f'; {others}' if others else ''}"
+        f"within {horizon} sessions {METRICS[best].title} can find {ratios[best]:.2f} times the largest difference "
+        f"that one can expect of it{f'; {others}' if others else ''}"
     )
-    return MetricChoice(best, why, ratios)
+    return MetricChoice(cast(PairedMetric, best), why, ratios)
+
+
+def choose(
+    asked: QuestionPolicy, measured: MeasuredDays, *, drift: float, horizon: int
+) -> tuple[MetricChoice, DailyDeviation]:
+    """The metric that a question is decided by, and how much its days are expected to vary.
+
+    A metric that the policy names is taken. Otherwise it is :func:`choose_metric` among those that were measured; where
+    none was, among those about which something can be assumed.
+
+    Parameters
+    ----------
+    asked
+        The question.
+    measured
+        What is known of the days.
+    drift, horizon
+        See :func:`choose_metric`.
+
+    Raises
+    ------
+    UnaskableError
+        The universe has too few tickers for it, or nothing was measured and nothing can be assumed.
+    """
+    candidates = metrics_of(asked.question) if asked.metric == "auto" else (METRICS[asked.metric],)
+    enough = [metric for metric in candidates if metric.fewest_tickers <= measured.tickers]
+    if not enough:
+        fewest = min(metric.fewest_tickers for metric in candidates)
+        universe = f"the universe has {measured.tickers}"
+        raise UnaskableError(f"it needs {fewest} tickers, and {universe}")
+    spreads = {metric.name: measured.spreads[metric.name] for metric in enough if metric.name in measured.spreads}
+    basis = ""
+    if not spreads:
+        spreads, basis = _assumed(asked, enough, measured), f". These days are assumed, because {measured.lacking}"
+    if asked.metric != "auto":
+        return MetricChoice(asked.metric, "", {}), spreads[asked.metric]
+    choice = choose_metric(asked.question, spreads, drift=drift, horizon=horizon)
+    return replace(choice, why=f"{choice.why}{basis}"), spreads[choice.metric]
+
+
+def _assumed(asked: QuestionPolicy, metrics: list[Metric], measured: MeasuredDays) -> dict[str, DailyDeviation]:
+    assumed = {
+        metric.name: DailyDeviation.assumed(measured.tickers, cast(PairedMetric, metric.name))
+        for metric in metrics
+        if metric.name in _ASSUMABLE
+    }
+    if not assumed:
+        what = METRICS[asked.metric].title if asked.metric != "auto" else f"scores of {asked.question}"
+        raise UnaskableError(
+            f"how much the two models differ in {what} from day to day was not measured (because {measured.lacking}), "
+            "and it cannot be assumed"
+        )
+    return assumed

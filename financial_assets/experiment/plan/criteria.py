@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from financial_assets.experiment.metrics.registry import metrics_of
 from financial_assets.experiment.paired_score import PairedMetric
 from financial_assets.experiment.plan.plan import MUST_BEAT, ExperimentPlan
-from financial_assets.experiment.plan.sections import GuardrailPolicy, TestPolicy
+from financial_assets.experiment.plan.sections import GuardrailPolicy, PlannedTest, TestPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +48,18 @@ class Criteria:
 
     @classmethod
     def of_policy(cls, test: TestPolicy | None = None, guardrails: GuardrailPolicy | None = None) -> Criteria:
-        """Those of a rollout policy, for when no test is registered: the next plan would register them."""
-        basis = "the rollout policy, because no test is registered"
-        return cls._of(test or TestPolicy(), guardrails or GuardrailPolicy(), MUST_BEAT, basis)
+        """Those of a rollout policy, for when no test is registered: the next plan would register them.
+
+        Where the policy leaves the metric open, that is the first one of its question.
+        """
+        rules = test or TestPolicy()
+        asked, basis = rules.asked(), "the rollout policy, because no test is registered"
+        metric = metrics_of(asked.question)[0].name if asked.metric == "auto" else asked.metric
+        planned = asked.planned(metric, rules)
+        return cls._of(planned, guardrails or GuardrailPolicy(), MUST_BEAT, basis)
 
     @classmethod
-    def _of(cls, test: TestPolicy, guardrails: GuardrailPolicy, must_beat: tuple[str, ...], basis: str) -> Criteria:
+    def _of(cls, test: PlannedTest, guardrails: GuardrailPolicy, must_beat: tuple[str, ...], basis: str) -> Criteria:
         # Not divided by the number of challengers: an interval of one look describes, and each of them is shown.
         level = 1 - (test.alpha_planned + test.alpha_always)
         return cls(test.metric, level, test.power, test.plausible_effect, guardrails.srm_alpha, must_beat, basis)

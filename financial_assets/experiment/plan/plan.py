@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
@@ -18,8 +18,12 @@ from financial_assets.experiment.metrics.metric import Question
 from financial_assets.experiment.metrics.registry import METRICS
 from financial_assets.experiment.paired_score import PairedMetric
 from financial_assets.experiment.plan.policy import RolloutPolicy
-from financial_assets.experiment.plan.sections import GuardrailPolicy, TestPolicy
+from financial_assets.experiment.plan.sections import GuardrailPolicy, PlannedTest, QuestionPolicy, TestRules
 from financial_assets.experiment.plan.whole_rule.figures import WholeRulePower
+
+if TYPE_CHECKING:
+    from financial_assets.experiment.metrics.choice import MetricChoice
+    from financial_assets.experiment.statistics.group_sequential import GroupSequentialDesign
 
 MUST_BEAT = ("majority", "logistic")
 """Baselines that a promoted model must not be worse than by the plan's margin; under the first rule, must beat."""
@@ -31,6 +35,7 @@ _FEWEST_REFERENCE_DAYS = 20
 _LATER_FIELDS = (
     "rule", "question", "noninferiority_margin", "lags", "uneven", "autocorrelated", "act_within", "whole_rule"
 )  # fmt: skip
+_OFTEN_EMPTY = ("why", "ratios", "traffic_question")  # not stored where they say nothing
 _LATER_TEST = ("noninferiority", "guard_alpha", "guard_margins", "futility")
 _LATER_SPREAD = ("skewness", "autocorrelation")
 _LEAST_PART = 1e-6
@@ -168,6 +173,11 @@ class ExperimentPlan(CanonicalRecord):
         Sessions within which a look that was won must be acted on.
     whole_rule
         What the rule does with all its conditions, simulated; ``None`` where it was not.
+    why, ratios
+        Why this metric, in one sentence, and the ratios that chose it (:class:`.choice.MetricChoice`); empty where the
+        rollout policy named it.
+    traffic_question
+        The question that traffic follows, where that is not this plan's; ``None``: this plan moves traffic.
     """
 
     kind = "experiment plan"
@@ -177,7 +187,7 @@ class ExperimentPlan(CanonicalRecord):
     challenger: str
     starts_after: str
     registered_as_of: str
-    test: TestPolicy
+    test: PlannedTest
     guardrails: GuardrailPolicy
     spread: DailyDeviation
     looks: tuple[int, ...]
@@ -196,6 +206,14 @@ class ExperimentPlan(CanonicalRecord):
     autocorrelated: bool = False
     act_within: int = 0
     whole_rule: WholeRulePower | None = None
+    why: str = ""
+    ratios: Mapping[str, float] = field(default_factory=dict)
+    traffic_question: Question | None = None
+
+    @property
+    def moves_traffic(self) -> bool:
+        """Whether what follows from this plan's decisions is carried out; the others' are recorded only."""
+        return self.traffic_question is None
 
     @property
     def alpha_planned(self) -> float:
@@ -230,6 +248,9 @@ class ExperimentPlan(CanonicalRecord):
         """All values but rules that came later and are not used: older plans keep their digest."""
         values = dataclasses.asdict(self)
         del values["spread"]["sample"]
+        for name in _OFTEN_EMPTY:
+            if not values[name]:
+                del values[name]
         if self.family == 1:
             del values["family"]
         for name in ("regime", "inflation"):
@@ -273,8 +294,12 @@ def make_plan(
     seen: pd.Timestamp | None = None,
     taken: float = 0.0,
     whole_rule: Callable[[ExperimentPlan], WholeRulePower] | None = None,
+    asked: QuestionPolicy | None = None,
+    choice: MetricChoice | None = None,
+    questions: int | None = None,
+    traffic_question: Question | None = None,
 ) -> ExperimentPlan:
-    """The plan of testing one of an epoch's challengers.
+    """The plan of asking one question of one of an epoch's challengers.
 
     Parameters
     ----------
@@ -293,31 +318,43 @@ def make_plan(
         Part of the error probabilities that running tests of the same experiment hold: the rest is all that is left.
     whole_rule
         Simulates the rule of a plan; ``None``: its power is that of the looks alone.
+    asked
+        The question; by default the one that moves traffic.
+    choice
+        Its metric, where the policy leaves that open.
+    questions
+        Among how many questions the error probabilities are divided; by default all of the policy's.
+    traffic_question
+        See :class:`ExperimentPlan`.
 
     Raises
     ------
     ExperimentError
-        It is no challenger of this epoch, no error probability is left, or the margin lies beyond any difference that
-        could be seen.
+        It is no challenger of this epoch, no error probability is left, no metric is chosen, or the margin lies beyond
+        any difference that could be seen.
     """
     # Whoever reads recorded plans, as every command does, need not wait for scipy.
     from financial_assets.experiment.statistics import long_run
-    from financial_assets.experiment.statistics.group_sequential import GroupSequentialDesign
 
     if challenger is None or challenger not in epoch.challengers:
         who = "nobody" if challenger is None else challenger.model
         raise ExperimentError(f"{who} is no challenger of weight epoch {epoch.number}: there is nothing to test")
-    test, family = policy.test, family_of(policy, epoch, taken)
+    asked = asked or policy.asked[0]
+    name = asked.metric if choice is None else choice.metric
+    if name == "auto":
+        raise ExperimentError(f"no metric has been chosen for the question of {asked.question}")
+    test = asked.planned(name, policy.test, moves_traffic=traffic_question is None)
+    family = family_of(policy, epoch, taken, questions=questions)
     looks = planned_looks(test.horizon_sessions, test.looks)
-    design = GroupSequentialDesign.of([day / looks[-1] for day in looks], test.alpha_planned / family)
-    drift = design.drift_for(test.power)
+    design, drift = planned_design(test, family)
+    section = "test" if traffic_question is None else f"questions.{asked.question}"  # for messages
     # Bets need bounded differences: the bound is fixed here, before any of them is seen.
     metric = METRICS[test.metric]
     bound = metric.clip(spread.deviation)
     if test.margin > bound / 2:
         raise ExperimentError(
             f"the margin {test.margin:g} is more than half of {bound:.3g}, the largest daily difference in "
-            f"{test.metric} that the plan expects: lower test.margin of the rollout policy"
+            f"{test.metric} that the plan expects: lower {section}.margin of the rollout policy"
         )
     plan = ExperimentPlan(
         experiment=epoch.experiment,
@@ -334,7 +371,7 @@ def make_plan(
         spent=tuple(2 * share for share in design.spent),  # the design counts one side
         bound=bound,
         detectable=test.margin + drift * spread.long_run / math.sqrt(test.horizon_sessions),
-        days_for_plausible=_days_for_plausible(spread.long_run, test, drift),
+        days_for_plausible=_days_for_plausible(spread.long_run, test, drift, section),
         must_beat=metric.baselines,
         family=family,
         rule=2,
@@ -344,12 +381,41 @@ def make_plan(
         uneven=abs(spread.skewness) > long_run.UNEVEN,
         autocorrelated=spread.autocorrelation > long_run.AUTOCORRELATED,
         act_within=ACT_WITHIN,
+        why="" if choice is None else choice.why,
+        ratios={} if choice is None else dict(choice.ratios),
+        traffic_question=traffic_question,
     )
     return plan if whole_rule is None else _with_power(plan, whole_rule(plan))
 
 
-def family_of(policy: RolloutPolicy, epoch: WeightEpoch, taken: float) -> int:
+def planned_design(rules: TestRules, family: int) -> tuple[GroupSequentialDesign, float]:
+    """The planned looks of a test that gets one part in ``family`` of the error probabilities.
+
+    Returns
+    -------
+    tuple
+        The design, and the mean of its statistic at which the looks have the power that the rules ask for.
+    """
+    from financial_assets.experiment.statistics.group_sequential import GroupSequentialDesign
+
+    looks = planned_looks(rules.horizon_sessions, rules.looks)
+    design = GroupSequentialDesign.of([day / looks[-1] for day in looks], rules.alpha_planned / family)
+    return design, design.drift_for(rules.power)
+
+
+def family_of(policy: RolloutPolicy, epoch: WeightEpoch, taken: float, *, questions: int | None = None) -> int:
     """Among how many tests the error probabilities are divided for a new one, so that all together keep theirs.
+
+    Each challenger is tested once for each question.
+
+    Parameters
+    ----------
+    policy, epoch
+        Say how many challengers there are, and how many questions.
+    taken
+        Part of the error probabilities that running tests hold.
+    questions
+        How many of the policy's questions can be asked; by default all.
 
     Raises
     ------
@@ -359,7 +425,9 @@ def family_of(policy: RolloutPolicy, epoch: WeightEpoch, taken: float) -> int:
     left = 1.0 - taken
     if left < _LEAST_PART:
         raise ExperimentError("running tests hold all of the error probability: a new one starts when one of them ends")
-    return max(len(policy.challengers), len(epoch.challengers), math.ceil(round(1 / left, 6)))
+    challengers = max(len(policy.challengers), len(epoch.challengers))
+    tests = challengers * (len(policy.asked) if questions is None else questions)
+    return max(tests, math.ceil(round(1 / left, 6)))
 
 
 def _with_power(plan: ExperimentPlan, power: WholeRulePower) -> ExperimentPlan:
@@ -370,11 +438,11 @@ def _with_power(plan: ExperimentPlan, power: WholeRulePower) -> ExperimentPlan:
     return replace(plan, detectable=power.detectable, days_for_plausible=days, whole_rule=power)
 
 
-def _days_for_plausible(deviation: float, test: TestPolicy, drift: float) -> int:
+def _days_for_plausible(deviation: float, test: PlannedTest, drift: float, section: str) -> int:
     beyond = test.plausible_effect - test.margin
     if beyond <= 0:
         raise ExperimentError(
             f"the plausible effect {test.plausible_effect:g} does not exceed the margin {test.margin:g}: set "
-            "test.plausible_effect of the rollout policy above test.margin"
+            f"{section}.plausible_effect of the rollout policy above {section}.margin"
         )
     return math.ceil((drift * deviation / beyond) ** 2)

@@ -11,17 +11,25 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from financial_assets.errors import SettingsError
-from financial_assets.experiment.plan.sections import FORBID, GuardrailPolicy, TestPolicy, TrafficPolicy, between
+from financial_assets.experiment.plan.sections import (
+    FORBID,
+    GuardrailPolicy,
+    QuestionPolicy,
+    TestPolicy,
+    TrafficPolicy,
+    between,
+)
 
 __all__ = [
     "MOST_CHALLENGERS",
     "ArmPolicy",
     "GuardrailPolicy",
+    "QuestionPolicy",
     "RolloutPolicy",
     "TestPolicy",
     "TrafficPolicy",
@@ -44,6 +52,11 @@ def _is_experiment(name: str) -> str:
     if not name.endswith("-experiment") or len(name) > _LONGEST:
         raise ValueError(f"a name that ends in -experiment, of at most {_LONGEST} characters")
     return name
+
+
+def _named(question: object) -> object:
+    """A question may be given by its name alone."""
+    return {"question": question} if isinstance(question, str) else question
 
 
 _Name = Annotated[str, AfterValidator(_is_name)]
@@ -71,6 +84,9 @@ class RolloutPolicy:
         Variants that must take part and are scored in pairs only, as is every other one that is deployed.
     test, guardrails, traffic
         What is fixed before any evidence is seen.
+    questions
+        What is asked of each challenger beside the question of ``test``: tested by the same rules and reported. Answers
+        to these move no traffic.
     """
 
     experiment: Annotated[_Name, AfterValidator(_is_experiment)]
@@ -80,6 +96,12 @@ class RolloutPolicy:
     test: TestPolicy = field(default_factory=TestPolicy)
     guardrails: GuardrailPolicy = field(default_factory=GuardrailPolicy)
     traffic: TrafficPolicy = field(default_factory=TrafficPolicy)
+    questions: tuple[Annotated[QuestionPolicy, BeforeValidator(_named)], ...] = ()
+
+    @property
+    def asked(self) -> tuple[QuestionPolicy, ...]:
+        """All questions; the first one moves traffic."""
+        return (self.test.asked(), *self.questions)
 
     @model_validator(mode="after")
     def _check_together(self) -> RolloutPolicy:
@@ -100,6 +122,12 @@ class RolloutPolicy:
         weights = [self.champion.weight, *(arm.weight for arm in self.challengers)]
         if sum(weights) != 100:
             yield "champion.weight + challengers", " + ".join(map(str, weights)), "percentages that add up to 100"
+        yield from self.test.asked().broken_rules("test")
+        for place, question in enumerate(self.questions):
+            yield from question.broken_rules(f"questions[{place}]")
+            if question.question in {earlier.question for earlier in self.asked[: place + 1]}:
+                allowed = "a question that is asked only once, by test.question or here"
+                yield f"questions[{place}].question", question.question, allowed
         traffic, arms = self.traffic, len(routed)
         if arms > 2 and traffic.mode == "ladder" and traffic.steps[0] < arms - 1:
             allowed = f"{arms - 1} or more: a gateway sends copies (a step of 0) to one model only"
@@ -160,6 +188,7 @@ _SECTIONS: dict[str, type] = {
     "test": TestPolicy,
     "guardrails": GuardrailPolicy,
     "traffic": TrafficPolicy,
+    "questions": QuestionPolicy,
 }
 
 

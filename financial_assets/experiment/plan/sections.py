@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping
-from dataclasses import field
-from typing import Annotated, Literal
+from collections.abc import Iterator, Mapping
+from dataclasses import field, fields
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict
 from pydantic.dataclasses import dataclass
 
 from financial_assets.experiment.allocation.regimes import DIMENSIONS, VALUES, Dimension, Regime
-from financial_assets.experiment.paired_score import PairedMetric
+from financial_assets.experiment.metrics.metric import Question
+from financial_assets.experiment.metrics.registry import METRICS, metrics_of
+from financial_assets.experiment.paired_score import MetricSetting, PairedMetric
 
 FORBID = ConfigDict(extra="forbid")
 """A misspelt key must not leave a default in force."""
@@ -58,20 +60,18 @@ def _are_margins(margins: Mapping[Guard, float]) -> Mapping[Guard, float]:
     return margins
 
 
+Margin = Annotated[float, between(0.0, 0.5)]
+PlausibleEffect = Annotated[float, between(0.000001, 0.5)]
+
+
 @dataclass(frozen=True, slots=True, config=FORBID)
-class TestPolicy:
-    """What the test of a challenger against the champion is, before any evidence is seen.
+class TestRules:
+    """What all tests of a policy have in common, whichever question they ask.
 
     Attributes
     ----------
-    metric
-        See :data:`~financial_assets.experiment.paired_score.PairedMetric`; margin and effects are in its unit.
-    margin
-        A challenger must be better by more than this to be promoted, worse by more than this to be rolled back.
-    plausible_effect
-        The largest difference that one may reasonably hope for; a test that cannot find it promotes nothing.
     alpha_planned
-        Two-sided error probability of the planned looks, of all challengers together.
+        Two-sided error probability of the planned looks, of all challengers and questions together.
     alpha_always
         Two-sided error probability of the confidence sequences that may be looked at any day, likewise.
     power
@@ -100,9 +100,6 @@ class TestPolicy:
 
     __test__ = False  # not a test case, whatever its name
 
-    metric: PairedMetric = "accuracy"
-    margin: Annotated[float, between(0.0, 0.5)] = 0.0
-    plausible_effect: Annotated[float, between(0.000001, 0.5)] = 0.02
     alpha_planned: Annotated[float, between(0.0001, 0.2)] = 0.04
     alpha_always: Annotated[float, between(0.0001, 0.2)] = 0.01
     power: Annotated[float, between(0.5, 0.99)] = 0.8
@@ -114,6 +111,106 @@ class TestPolicy:
     futility: Annotated[float, between(0.0, 0.5)] = 0.15
     deflated_sharpe: Annotated[float, between(0.0, 0.999)] = 0.0
     at_horizon: Literal["keep", "release"] = "keep"
+
+
+@dataclass(frozen=True, slots=True, config=FORBID)
+class PlannedTest(TestRules):
+    """The test of a registered plan: its metric has been chosen.
+
+    Attributes
+    ----------
+    metric
+        See :data:`~financial_assets.experiment.paired_score.PairedMetric`; margin and effect are in its unit.
+    margin
+        A challenger must be better by more than this to be promoted, worse by more than this to be rolled back.
+    plausible_effect
+        The largest difference that one may reasonably hope for; a test that cannot find it promotes nothing.
+    """
+
+    metric: PairedMetric = "accuracy"
+    margin: Margin = 0.0
+    plausible_effect: PlausibleEffect = 0.02
+
+
+@dataclass(frozen=True, slots=True, config=FORBID)
+class QuestionPolicy:
+    """A question that is asked of each challenger, and how it is measured.
+
+    Attributes
+    ----------
+    question
+        What is asked.
+    metric
+        One of the question's, or ``auto``: the one that can find the smallest part of its plausible effect, chosen when
+        the plan is registered.
+    plausible_effect
+        See :class:`PlannedTest`; ``None``: that of the metric.
+    margin
+        See :class:`PlannedTest`.
+    """
+
+    question: Question
+    metric: MetricSetting = "auto"
+    plausible_effect: PlausibleEffect | None = None
+    margin: Margin = 0.0
+
+    def broken_rules(self, section: str) -> Iterator[tuple[str, Any, str]]:
+        """Key, value, and what is allowed, of each rule that is broken; ``section`` says where it stands."""
+        own = [metric.name for metric in metrics_of(self.question)]
+        if self.metric != "auto" and self.metric not in own:
+            named = METRICS[self.metric]
+            allowed = f"auto, or a metric of the question of {self.question}: {', '.join(own)}"
+            yield f"{section}.metric", self.metric, f"{allowed}; {named.name} answers the question of {named.question}"
+        if self.metric == "auto":
+            unknown = f"with {section}.metric: auto, because its unit is not known before the metric is chosen"
+            # Policies of earlier versions left the metric out and meant accuracy; their numbers are in its unit.
+            example = f"name the metric too, such as {own[0]}"
+            example += ", which was meant where none was named" if self.question == "direction" else ""
+            if self.plausible_effect is not None:
+                yield f"{section}.plausible_effect", self.plausible_effect, f"no number {unknown}: {example}"
+            if self.margin:
+                yield f"{section}.margin", self.margin, f"0 {unknown}: {example}"
+
+    def planned(self, metric: PairedMetric, rules: TestRules, *, moves_traffic: bool = True) -> PlannedTest:
+        """The test of a plan that asks this, once its metric is chosen.
+
+        Parameters
+        ----------
+        metric
+            Which.
+        rules
+            What it has in common with the policy's other tests.
+        moves_traffic
+            A question that moves no traffic takes none away at its horizon either.
+        """
+        common = {item.name: getattr(rules, item.name) for item in fields(TestRules)}
+        if not moves_traffic:
+            common["at_horizon"] = "keep"
+        hoped = METRICS[metric].plausible_effect if self.plausible_effect is None else self.plausible_effect
+        return PlannedTest(**common, metric=metric, margin=self.margin, plausible_effect=hoped)
+
+
+@dataclass(frozen=True, slots=True, config=FORBID)
+class TestPolicy(TestRules):
+    """What the test of a challenger against the champion is, before any evidence is seen.
+
+    Attributes
+    ----------
+    question
+        The one question whose answer moves traffic; ``None``: that of the metric, or ``direction``.
+    metric, margin, plausible_effect
+        See :class:`QuestionPolicy`.
+    """
+
+    question: Question | None = None
+    metric: MetricSetting = "auto"
+    margin: Margin = 0.0
+    plausible_effect: PlausibleEffect | None = None
+
+    def asked(self) -> QuestionPolicy:
+        """The question that moves traffic. Policies that only name a metric ask the question that it answers."""
+        question = self.question or ("direction" if self.metric == "auto" else METRICS[self.metric].question)
+        return QuestionPolicy(question, self.metric, self.plausible_effect, self.margin)
 
 
 @dataclass(frozen=True, slots=True, config=FORBID)

@@ -1,4 +1,7 @@
-"""Plans, decisions, approvals and allocations in the prediction log: written once, never changed."""
+"""Plans, decisions, approvals and allocations in the prediction log: written once, never changed.
+
+The plan whose decisions move traffic and those of further questions lie in two tables: earlier versions knew the first.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from financial_assets.errors import LogError
 from financial_assets.experiment.allocation.record import AllocationRecord
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.decision.record import Decision
+from financial_assets.experiment.metrics.metric import Question
 from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.experiment.prediction_log import schema
 from financial_assets.experiment.prediction_log.engine import transaction
@@ -33,7 +37,7 @@ class DecisionReader:
         self.engine = engine
 
     def plan(self, experiment: str, champion: str, challenger: str) -> ExperimentPlan | None:
-        """The registered plan of a pair, ``None`` before its registration.
+        """The registered plan of a pair that moves traffic, ``None`` before its registration.
 
         Raises
         ------
@@ -41,25 +45,61 @@ class DecisionReader:
             It was changed after its registration.
         """
         with transaction(self.engine) as connection:
-            return _select_plan(connection, experiment, champion, challenger)
+            return _traffic_plan(connection, (experiment, champion, challenger))
 
-    def decisions(self, experiment: str) -> tuple[Decision, ...]:
-        """All decisions of an experiment, in the order in which they were taken.
+    def plans(self, experiment: str, champion: str, challenger: str) -> tuple[ExperimentPlan, ...]:
+        """All registered plans of a pair: the one that moves traffic first, then those of further questions.
+
+        Raises
+        ------
+        LogError
+            One was changed after its registration.
+        """
+        pair, further = (experiment, champion, challenger), schema.question_plans
+        with transaction(self.engine) as connection:
+            traffic = _traffic_plan(connection, pair)
+            others = _select_plans(connection, further, pair, further.c.registered_at, further.c.question)
+        return (*((traffic,) if traffic else ()), *others)
+
+    def plan_of(self, decision: Decision) -> ExperimentPlan | None:
+        """The registered plan that a decision was taken under; ``None`` if it is not in the log."""
+        plans = self.plans(decision.experiment, decision.champion, decision.challenger)
+        return next((plan for plan in plans if plan.digest == decision.plan_digest), None)
+
+    def unasked(self, experiment: str, champion: str, challenger: str) -> dict[Question, str]:
+        """Question -> why it could not be asked of a pair, as the end of a sentence; the latest reasons.
+
+        A question that was asked later has a plan.
+        """
+        table, pair = schema.unasked_questions, (experiment, champion, challenger)
+        query = sa.select(table.c.question, table.c.reason).where(*_is_pair(table, pair)).order_by(table.c.id)
+        with transaction(self.engine) as connection:
+            return {row.question: row.reason for row in connection.execute(query)}
+
+    def decisions(self, experiment: str, *, last: int | None = None) -> tuple[Decision, ...]:
+        """All decisions of an experiment, or the ``last`` of them, in the order in which they were taken.
 
         Raises
         ------
         LogError
             One was changed after it was recorded.
         """
+        return self._decisions(schema.decisions.c.experiment == experiment, last=last)
+
+    def _decisions(self, *where: sa.ColumnElement[bool], last: int | None = None) -> tuple[Decision, ...]:
         table = schema.decisions
-        query = sa.select(table.c.document, table.c.digest).where(table.c.experiment == experiment).order_by(table.c.id)
+        query = sa.select(table.c.document, table.c.digest).where(*where).order_by(table.c.id.desc()).limit(last)
         with transaction(self.engine) as connection:
-            rows = connection.execute(query).all()
+            rows = connection.execute(query).all()[::-1]
         decisions = tuple(Decision.from_json(row.document) for row in rows)
         for decision, row in zip(decisions, rows, strict=True):
             if decision.digest != row.digest:
                 raise LogError(f"the decision {row.digest[:12]} is not the one that was recorded: it was edited")
         return decisions
+
+    def concluded(self, experiment: str) -> tuple[Decision, ...]:
+        """Those of :meth:`decisions` that do not hold."""
+        return self._decisions(schema.decisions.c.experiment == experiment, schema.decisions.c.action != "hold")
 
     def approved_by(self, digest: str) -> str | None:
         """Who approved a decision, ``None`` if nobody did."""
@@ -82,20 +122,36 @@ class DecisionWriter(DecisionReader):
     """The writing half."""
 
     def register_plan(self, plan: ExperimentPlan) -> ExperimentPlan:
-        """Register a plan before the first look; returns the existing plan if this pair has one already."""
+        """Register a plan before the first look; returns the existing one if there is one already.
+
+        A pair has one plan that moves traffic, and one of each further question.
+        """
+        pair = (plan.experiment, plan.champion, plan.challenger)
+        values: dict[str, Any] = {
+            **dict(zip(_PAIR, pair, strict=True)),
+            "digest": plan.digest,
+            "registered_at": utc_now(),
+            "document": plan.to_json(),
+        }
         with transaction(self.engine, write=True) as connection:
-            registered = _select_plan(connection, plan.experiment, plan.champion, plan.challenger)
+            if plan.moves_traffic:
+                registered, table = _traffic_plan(connection, pair), schema.plans
+            else:
+                table = schema.question_plans
+                found = _select_plans(connection, table, pair)
+                registered = next((one for one in found if one.question == plan.question), None)
+                values["question"] = plan.question
             if registered is None:
-                registration = sa.insert(schema.plans).values(
-                    experiment=plan.experiment,
-                    champion=plan.champion,
-                    challenger=plan.challenger,
-                    digest=plan.digest,
-                    registered_at=utc_now(),
-                    document=plan.to_json(),
-                )
-                connection.execute(registration)
+                connection.execute(sa.insert(table), values)
         return registered or plan
+
+    def note_unasked(self, experiment: str, champion: str, challenger: str, question: Question, reason: str) -> None:
+        """Note why a question cannot be asked of a pair; nothing is written if that is the latest reason already."""
+        if self.unasked(experiment, champion, challenger).get(question) == reason:
+            return
+        values = {**dict(zip(_PAIR, (experiment, champion, challenger), strict=True)), "question": question}
+        with transaction(self.engine, write=True) as connection:
+            connection.execute(sa.insert(schema.unasked_questions), {**values, "noted_at": utc_now(), "reason": reason})
 
     def record_decision(self, decision: Decision) -> bool:
         """Record a decision permanently; returns whether it is new."""
@@ -153,18 +209,30 @@ class DecisionWriter(DecisionReader):
                 connection.execute(sa.insert(schema.allocations), rows)
 
 
-def _select_plan(connection: Connection, experiment: str, champion: str, challenger: str) -> ExperimentPlan | None:
-    table = schema.plans
-    query = sa.select(table.c.document, table.c.digest).where(
-        table.c.experiment == experiment, table.c.champion == champion, table.c.challenger == challenger
-    )
-    row = connection.execute(query).one_or_none()
-    if row is None:
-        return None
-    plan = ExperimentPlan.from_json(row.document)
-    if plan.digest != row.digest:
-        raise LogError(f"the plan of {challenger} against {champion} is not the one that was registered: it was edited")
-    return plan
+_PAIR = ("experiment", "champion", "challenger")
+
+
+def _is_pair(table: sa.Table, pair: tuple[str, str, str]) -> list[sa.ColumnElement[bool]]:
+    return [table.c[name] == value for name, value in zip(_PAIR, pair, strict=True)]
+
+
+def _traffic_plan(connection: Connection, pair: tuple[str, str, str]) -> ExperimentPlan | None:
+    return next(iter(_select_plans(connection, schema.plans, pair)), None)
+
+
+def _select_plans(
+    connection: Connection, table: sa.Table, pair: tuple[str, str, str], *order: sa.ColumnElement[Any]
+) -> tuple[ExperimentPlan, ...]:
+    query = sa.select(table.c.document, table.c.digest).where(*_is_pair(table, pair)).order_by(*order)
+    rows = connection.execute(query).all()
+    plans = tuple(ExperimentPlan.from_json(row.document) for row in rows)
+    for plan, row in zip(plans, rows, strict=True):
+        if plan.digest != row.digest:
+            _, champion, challenger = pair
+            raise LogError(
+                f"the plan of {challenger} against {champion} is not the one that was registered: it was edited"
+            )
+    return plans
 
 
 def _is_recorded(connection: Connection, digest: str) -> bool:

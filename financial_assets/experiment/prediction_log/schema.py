@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 """Raised whenever a table or column is added. Added columns must be nullable: rows of before have no value."""
 
 UPGRADABLE = range(1, SCHEMA_VERSION)
@@ -127,6 +127,32 @@ plans = sa.Table(
     sa.Column("digest", sa.String(64), nullable=False),
     sa.Column("registered_at", UtcInstant, nullable=False),
     sa.Column("document", sa.Text, nullable=False),  # canonical text: its digest is compared with the registered one
+)
+
+# Plans of further questions, whose answers move no traffic; their columns are those of the table above.
+question_plans = sa.Table(
+    "question_plans",
+    metadata,
+    sa.Column("experiment", sa.String(255), primary_key=True),
+    sa.Column("champion", sa.String(255), primary_key=True),
+    sa.Column("challenger", sa.String(255), primary_key=True),
+    sa.Column("question", sa.String(16), primary_key=True),
+    sa.Column("digest", sa.String(64), nullable=False),
+    sa.Column("registered_at", UtcInstant, nullable=False),
+    sa.Column("document", sa.Text, nullable=False),
+)
+
+# Questions that could not be asked of a pair when its plans were registered; the latest reason counts.
+unasked_questions = sa.Table(
+    "unasked_questions",
+    metadata,
+    sa.Column("id", _Id, primary_key=True),
+    sa.Column("experiment", sa.String(255), nullable=False),
+    sa.Column("champion", sa.String(255), nullable=False),
+    sa.Column("challenger", sa.String(255), nullable=False),
+    sa.Column("question", sa.String(16), nullable=False),
+    sa.Column("noted_at", UtcInstant, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
 )
 
 decisions = sa.Table(

@@ -179,7 +179,7 @@ class EpochRun:
         if self.context.hooks.decide is None:
             return None
         decisions, epoch = self.context.hooks.decide()
-        plans = [self.context.log.plan(made.experiment, made.champion, made.challenger) for made in decisions]
+        plans = [self.context.log.plan_of(made) for made in decisions]
         self.board.decided(decisions, plans)
         self.context.counts.decisions += len(decisions)
         if epoch == self.epoch:

@@ -157,10 +157,11 @@ class Scoreboard:
             grid[rows, columns] = np.where(self._has_outcome[rows, columns], right, np.nan)
 
     def decided(self, decisions: Sequence[Decision], plans: Sequence[ExperimentPlan | None]) -> None:
-        """Decisions were taken, one per challenger, under these plans."""
+        """Decisions were taken, one per challenger and question, under these plans."""
         if decisions:
             self.verdict = " ".join(
-                f"{decision.action} as of {decision.as_of}: {first_reason(decision, plan)}"
+                f"{decision.question + ': ' if decision.question else ''}{decision.action} as of {decision.as_of}: "
+                f"{first_reason(decision, plan)}"
                 for decision, plan in zip(decisions, plans, strict=True)
             )
         else:

@@ -9,7 +9,10 @@ from typing import Any
 from markupsafe import Markup
 
 from financial_assets.experiment.decision.record import ConfidenceSequence
+from financial_assets.experiment.decision.series import metric_of, question_of
+from financial_assets.experiment.decision.words import metric_and_why
 from financial_assets.experiment.evaluation.candidates import AlwaysValid
+from financial_assets.experiment.metrics.metric import Metric
 from financial_assets.scoring.intervals import Interval
 
 _HUGE = 1e6  # returns of an extreme simulated market are shown with an exponent
@@ -40,22 +43,20 @@ def _ms(value: float) -> str:
 _NO_BOUND = "no bound yet"
 
 
-def _difference(value: float | None, metric: str) -> str:
+_SHORT = {"points": " pp", "basis points": " bp"}
+
+
+def _difference(value: float | None, metric: Metric) -> str:
     """A difference in the plan's metric; a bound at the end of the scale says nothing yet."""
     if value is None:
         return "–"
-    if metric in ("accuracy", "brier") and abs(value) >= 1:
+    if metric.limit is not None and abs(value) >= metric.limit:
         return _NO_BOUND
-    match metric:
-        case "accuracy":
-            return f"{100 * value:+.1f} pp"
-        case "pinball":
-            return f"{10_000 * value:+.2f} bp"
-        case _:
-            return f"{value:+.4f}"
+    unit, words = metric.unit, metric.unit.words
+    return f"{unit.scale * value:+.{unit.digits}f}{_SHORT.get(words, f' {words}' if words else '')}"
 
 
-def _bounds(interval: ConfidenceSequence, metric: str) -> str:
+def _bounds(interval: ConfidenceSequence, metric: Metric) -> str:
     """Both ends of an interval, or the one that says something."""
     low, high = (_difference(bound, metric) for bound in (interval.low, interval.high))
     if low == high:
@@ -65,7 +66,7 @@ def _bounds(interval: ConfidenceSequence, metric: str) -> str:
     return f"at most {high}" if low == _NO_BOUND else f"{low} to {high}"
 
 
-def _size(value: float, metric: str) -> str:
+def _size(value: float, metric: Metric) -> str:
     """A size of a difference: no sign."""
     return _difference(abs(value), metric).removeprefix("+")
 
@@ -117,6 +118,9 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "e_value": _e_value,
     "p": _p,
     "code": _code,
+    "metric": metric_of,
+    "metric_and_why": metric_and_why,
+    "question": question_of,
     "prefixed": lambda text, prefix: f"{prefix}{text}",
 }
 """Jinja filters by name."""

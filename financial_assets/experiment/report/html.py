@@ -14,6 +14,7 @@ from markupsafe import Markup
 from financial_assets.atomic import atomic_write_text
 from financial_assets.experiment.decision.evidence import leading_decision
 from financial_assets.experiment.decision.guardrail_words import guardrail_lines
+from financial_assets.experiment.decision.record import Decision
 from financial_assets.experiment.decision.words import power_in_words, progress, reasons_in_words
 from financial_assets.experiment.evaluation.candidates import ALWAYS_ALPHA
 from financial_assets.experiment.evaluation.evaluation import Evaluation
@@ -24,7 +25,9 @@ from financial_assets.experiment.report import charts
 from financial_assets.experiment.report.cells import FILTERS
 from financial_assets.experiment.report.decision_case import DecisionCase, evidence
 from financial_assets.experiment.report.glossary import GLOSSARY, forecasters
+from financial_assets.experiment.report.questions import label_of, question_lines
 from financial_assets.experiment.report.style import css_variables, svg_of
+from financial_assets.experiment.rollout.registration import UnaskedQuestion
 from financial_assets.models.explanations.explanation import Explanation, StoredExplanations
 from financial_assets.models.explanations.plots import draw_importance
 from financial_assets.models.explanations.tables import families_table
@@ -47,6 +50,8 @@ _UNITS = {
     "net profit per day": ("bp", 10_000, 1),
 }
 _ACTIONS = {"promote": ("promote", "good"), "hold": ("hold", "open"), "rollback": ("roll back", "bad")}
+_ANSWERS = {"promote": "better", "hold": "hold", "rollback": "worse"}
+"""What a decision says where it moves no traffic."""
 _MOST_TAILS = 48
 
 
@@ -87,15 +92,16 @@ def html(
     doubts: Sequence[str] = (),
     explanations: StoredExplanations | None = None,
     drawn: Mapping[str, str] | None = None,
+    unasked: Sequence[UnaskedQuestion] = (),
 ) -> str:
-    """The page: verdict first, then tables and plots; it loads nothing from outside itself.
+    """The page: the questions and their answers first, then tables and plots; it loads nothing from outside itself.
 
     Parameters
     ----------
     evaluation
         What log and prices say.
     cases
-        The decision about each challenger, with plan and evidence; none without a challenger.
+        The decisions about each challenger, with plan and evidence; none without a challenger.
     clock
         The market clock beside the newest bar, in words; empty when they are the same session.
     provenance
@@ -106,6 +112,8 @@ def html(
         What moves the answers of the models, where somebody has asked.
     drawn
         The :func:`plots` of evaluation and cases, if they are drawn already.
+    unasked
+        Questions of the policy that have no plan.
     """
     drawn = plots(evaluation, cases) if drawn is None else drawn
     stored = explanations or StoredExplanations()
@@ -132,18 +140,20 @@ def html(
         case=case,
         cases=ordered,
         ahead=[remark for remark in ahead_remarks(evaluation.skills, evaluation.comparisons) if remark in remarks],
-        others=[(_ACTIONS[other.decision.action], other) for other in others],
-        reasons={each.plan.challenger: reasons_in_words(each.decision, each.plan) for each in cases},
-        rails={each.plan.challenger: guardrail_lines(each.decision, each.plan) for each in cases},
-        power={each.plan.challenger: power_in_words(each.plan) for each in cases},
-        progress={each.plan.challenger: progress(each.decision, each.plan) for each in cases},
+        others=[(_said(other.decision), other) for other in others],
+        questions=question_lines([(each.decision, each.plan) for each in ordered], unasked),
+        labels={each.plan.digest: label_of(each.decision, several=len(cases) > 1) for each in cases},
+        reasons={each.plan.digest: reasons_in_words(each.decision, each.plan) for each in cases},
+        rails={each.plan.digest: guardrail_lines(each.decision, each.plan) for each in cases},
+        power={each.plan.digest: power_in_words(each.plan) for each in cases},
+        progress={each.plan.digest: progress(each.decision, each.plan) for each in cases},
         tails=_worst_tails(evaluation),
         one_horizon=_one_horizon(evaluation),
         fewest_tickers=FEWEST_TICKERS,
         fewest_days=FEWEST_DAYS,
         family_alpha=FAMILY_ALPHA,
         # Plots are drawn here from numbers: nothing of a user's text becomes markup.
-        evidence={each.plan.challenger: Markup(drawn[_title(each, place)]) for place, each in enumerate(ordered)},
+        evidence={each.plan.digest: Markup(drawn[_title(each, place)]) for place, each in enumerate(ordered)},
         svg={name: Markup(drawn[name]) for name in charts.CHARTS},
         charts=charts.CHARTS,
         label=label,
@@ -190,7 +200,11 @@ def plots(evaluation: Evaluation, cases: Sequence[DecisionCase] = ()) -> dict[st
 
 
 def _title(case: DecisionCase, place: int) -> str:
-    return f"evidence, {case.plan.challenger}" if place else "evidence"
+    return f"evidence, {label_of(case.decision, several=True)}" if place else "evidence"
+
+
+def _said(decision: Decision) -> str:
+    return _ACTIONS[decision.action][0] if decision.moves_traffic else _ANSWERS[decision.action]
 
 
 @cache
@@ -227,7 +241,8 @@ def _evidence_svg(case: DecisionCase, place: int) -> str:
     return svg_of(
         lambda: evidence(case),
         f"plot-evidence-{place}",
-        f"Evidence over time: {case.plan.challenger} minus {case.plan.champion}",
+        f"Evidence over time: {case.plan.challenger} minus {case.plan.champion}"
+        + ("" if case.decision.question is None else f", {case.decision.question}"),
         "Mean difference of all days so far, the interval that is valid on every day, the planned looks, and the "
         "difference that each look needs. Figures: table of planned looks.",
     )

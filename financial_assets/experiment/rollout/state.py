@@ -169,7 +169,7 @@ class Rollout:
 
 
 def _reason(log: PredictionLog, decisions: Sequence[Decision]) -> str:
-    plans = [log.plan(made.experiment, made.champion, made.challenger) for made in decisions]
+    plans = [log.plan_of(made) for made in decisions]
     return " ".join(f"{made.action}: {first_reason(made, plan)}" for made, plan in zip(decisions, plans, strict=True))
 
 

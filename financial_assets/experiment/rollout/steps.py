@@ -17,8 +17,9 @@ def apply_decisions(rollout: Rollout, decisions: Sequence[Decision]) -> WeightEp
     Of several challengers that are to be promoted, the one that gains most is; that ends the others' tests.
     Otherwise those that are rolled back, or released at their horizon, give up their requests, and what remains
     may take a step. With manual approval a promotion waits until a person has approved it; a rollback waits for
-    nobody.
+    nobody. Answers to questions that move no traffic change nothing here.
     """
+    decisions = [decision for decision in decisions if decision.moves_traffic]
     # A promotion ends all tests, so it comes first; a rollback waits for nobody, so it comes before what waits.
     promoted = [decision for decision in decisions if decision.action == "promote" and is_approved(rollout, decision)]
     if promoted:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from financial_assets.experiment.decision.record import Decision
+from financial_assets.experiment.decision.series import question_of
 from financial_assets.experiment.decision.words import reasons_in_words
 from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.tracking import KIND_TAG, MlflowTracker
@@ -53,12 +54,15 @@ def track_decision(
         "decision.action": decision.action,
         "decision.as_of": decision.as_of,
         "decision.experiment": decision.experiment,
+        "decision.question": question_of(plan),
+        "decision.moves_traffic": str(plan.moves_traffic).lower(),
         "decision.epoch": str(decision.epoch),
         "decision.champion": decision.champion,
         "decision.challenger": decision.challenger,
         "mlflow.note.content": "\n".join(reasons_in_words(decision, plan)),
     }
-    name = f"{decision.experiment}, {decision.as_of}: {decision.action}"
+    asked = f", {decision.question}" if decision.question else ""
+    name = f"{decision.experiment}, {decision.as_of}{asked}: {decision.action}"
     with tracker.decisions.run(name, tags=tags) as run, tempfile.TemporaryDirectory() as folder:
         run.log_metrics(_metrics(decision))
         for title, record in (("decision", decision), ("plan", plan)):

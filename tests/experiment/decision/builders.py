@@ -39,9 +39,10 @@ def evaluated(*, panel: PricePanel, **given: Any) -> Evaluation:
 
 
 def policy(**test: object) -> RolloutPolicy:
-    """The package's policy with other rules of the test."""
-    packaged = load_policy()
-    return replace(packaged, experiment="ab-experiment", test=replace(packaged.test, **test))
+    """The package's policy with one question, by default decided by accuracy, and other rules of the test."""
+    packaged, named = load_policy(), {"question": None, "metric": "accuracy", "plausible_effect": 0.02}
+    rules = replace(packaged.test, **{**named, **test})
+    return replace(packaged, experiment="ab-experiment", test=rules, questions=())
 
 
 def plan(**test: object) -> ExperimentPlan:

@@ -153,7 +153,8 @@ def test_profit_that_ended_in_ruin_is_the_worst_there_is_for_a_decision() -> Non
     prices = squeezed(60, 40)
     keys = outcome_frame(prices)
     steady = answers(prices, keys, {CHALLENGER: 0.7})
-    rules = replace(load_policy(), experiment=EPOCH.experiment)
+    packaged = load_policy()
+    rules = replace(packaged, experiment=EPOCH.experiment, test=replace(packaged.test, metric="accuracy"))
     plan = make_plan(rules, EPOCH, EPOCH.challengers[0], DailyDeviation(0.1, "the test"), CUTOFF)
     known = {"known": KnownPrices.of(prices, prices.sessions[-1]), "versions": 3, "cost_bps": 5.0}
     found = deflated_sharpe(plan, steady, **known)

@@ -115,7 +115,10 @@ def test_the_metric_that_can_see_most_is_chosen() -> None:
     found = choose_metric("risk", spreads(**{**wide, "qlike": wide["qlike"] / 2}), drift=3.0, horizon=100)
     assert found.metric == "qlike"
     assert found.ratios["qlike"] == pytest.approx(3.0 * 5 / 10)
-    assert found.why.startswith("QLIKE can find 1.50 of its plausible effect within 100 sessions; pinball loss 3.00")
+    assert found.why.startswith(
+        "within 100 sessions QLIKE can find 1.50 times the largest difference that one can expect of it; pinball loss "
+        "3.00 times, "
+    )
     assert set(found.ratios) == set(wide)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from financial_assets.errors import SettingsError
-from financial_assets.experiment.plan.policy import ArmPolicy, RolloutPolicy, load_policy
+from financial_assets.experiment.plan.policy import ArmPolicy, QuestionPolicy, RolloutPolicy, TestPolicy, load_policy
 
 GOOD = """
 experiment: my-experiment
@@ -17,9 +17,47 @@ challengers: [{variant: enhanced, weight: 40}]
 
 def test_the_package_policy_is_the_designs() -> None:
     # Sections that the file spells out are the defaults, so that a policy that leaves them out is the same one.
-    assert load_policy() == RolloutPolicy(
-        "financial-ab-test-experiment", ArmPolicy("baseline", 70), (ArmPolicy("enhanced", 30),)
+    # Only risk is asked beside: whose policy names no further question keeps the whole error probability for the first.
+    packaged = load_policy()
+    assert packaged == RolloutPolicy(
+        "financial-ab-test-experiment",
+        ArmPolicy("baseline", 70),
+        (ArmPolicy("enhanced", 30),),
+        test=TestPolicy(question="direction"),
+        questions=(QuestionPolicy("risk"),),
     )
+    assert packaged.asked == (QuestionPolicy("direction"), QuestionPolicy("risk"))
+
+
+@pytest.mark.parametrize(
+    ("added", "asked"),
+    [
+        ("", (QuestionPolicy("direction"),)),
+        ("test: {question: risk}", (QuestionPolicy("risk"),)),
+        ("test: {metric: pinball, plausible_effect: 0.01}", (QuestionPolicy("risk", "pinball", 0.01),)),
+        ("test: {metric: accuracy, margin: 0.01}", (QuestionPolicy("direction", "accuracy", None, 0.01),)),
+        (
+            "questions: [ranking, {question: risk, metric: qlike, plausible_effect: 0.1}]",
+            (QuestionPolicy("direction"), QuestionPolicy("ranking"), QuestionPolicy("risk", "qlike", 0.1)),
+        ),
+        ("questions:", (QuestionPolicy("direction"),)),
+    ],
+)
+def test_a_policy_that_names_a_metric_only_asks_what_it_answers(
+    tmp_path: Path, added: str, asked: tuple[QuestionPolicy, ...]
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(GOOD + added)
+    assert load_policy(path).asked == asked
+
+
+def test_a_plans_test_takes_the_effect_of_its_metric_and_gives_no_requests_back_for_another_question() -> None:
+    rules = TestPolicy(at_horizon="release", power=0.9)
+    traffic = QuestionPolicy("direction").planned("brier", rules)
+    assert (traffic.metric, traffic.plausible_effect, traffic.power) == ("brier", 0.0004, 0.9)
+    further = QuestionPolicy("risk", "qlike", 0.1, 0.02).planned("qlike", rules, moves_traffic=False)
+    assert (further.plausible_effect, further.margin) == (0.1, 0.02)
+    assert (traffic.at_horizon, further.at_horizon) == ("release", "keep")
 
 
 def test_a_policy_of_ones_own(tmp_path: Path) -> None:
@@ -50,6 +88,46 @@ def test_a_policy_of_ones_own(tmp_path: Path) -> None:
         (("experiment:", "test: {looks: true}\nexperiment:"), "test.looks", "a whole number"),
         (("experiment:", "test: {metric: sharpe}\nexperiment:"), "test.metric", "'accuracy', 'brier', "),
         (("experiment:", "test: {alpha: 0.05}\nexperiment:"), "test.alpha", "keys"),
+        (("experiment:", "test: {question: when}\nexperiment:"), "test.question", "'direction', 'ranking' or 'risk'"),
+        (
+            ("experiment:", "test: {question: direction, metric: qlike}\nexperiment:"),
+            "test.metric",
+            "direction: accuracy, brier, log_loss; qlike answers the question of risk",
+        ),
+        (("experiment:", "test: {plausible_effect: 0.02}\nexperiment:"), "test.plausible_effect", "name the metric"),
+        (("experiment:", "test: {metric: auto, margin: 0.01}\nexperiment:"), "test.margin", "its unit is not known"),
+        (("experiment:", "questions: risk\nexperiment:"), "questions", "a list"),
+        (("experiment:", "questions: [risks]\nexperiment:"), "questions[0].question", "'direction', 'ranking' or"),
+        (("experiment:", "questions: [3]\nexperiment:"), "questions[0]", "a mapping with the keys margin, metric"),
+        (("experiment:", "questions: [{metric: qlike}]\nexperiment:"), "questions[0].question", "required"),
+        (("experiment:", "questions: [{question: risk, alpha: 1}]\nexperiment:"), "questions[0].alpha", "keys"),
+        (
+            ("experiment:", "questions: [{question: risk, metric: sharpe}]\nexperiment:"),
+            "questions[0].metric",
+            "'qlike'",
+        ),
+        (
+            ("experiment:", "questions: [ranking, {question: risk, metric: brier}]\nexperiment:"),
+            "questions[1].metric",
+            "pinball, qlike, var_es, pinball_5d, qlike_5d, var_es_5d; brier answers the question of direction",
+        ),
+        (
+            ("experiment:", "questions: [{question: risk, plausible_effect: 0.1}]\nexperiment:"),
+            "questions[0].plausible_effect",
+            "name the metric too, such as pinball",
+        ),
+        (
+            ("experiment:", "questions: [{question: risk, metric: qlike, margin: .nan}]\nexperiment:"),
+            "questions[0].margin",
+            "a number from 0",
+        ),
+        (("experiment:", "questions: [direction]\nexperiment:"), "questions[0].question", "asked only once"),
+        (
+            ("experiment:", "questions: [risk, {question: risk, metric: qlike}]\nexperiment:"),
+            "questions[1].question",
+            "asked only once",
+        ),
+        (("experiment:", "test: {metric: pinball}\nquestions: [risk]\nexperiment:"), "questions[0].question", "once"),
         (("experiment:", "guardrails: 3\nexperiment:"), "guardrails", "mapping"),
         (("[{variant: enhanced, weight: 40}]", "[]"), "challengers", "a list of 1 to 5 arms"),
         (("[{variant: enhanced, weight: 40}]", "{variant: enhanced, weight: 40}"), "challengers", "a list of 1 to 5"),

@@ -19,11 +19,13 @@ ADDED = (*schema.QUANTILE_5D_COLUMNS, "excess_return")
 
 
 def as_of_version_4(engine: sa.Engine) -> None:
-    """Make a log what the version before left behind."""
+    """Make a log what version 4 left behind."""
     with engine.begin() as connection:
         for table in (schema.routed, schema.direct):
             for column in ADDED:
                 connection.execute(sa.text(f"ALTER TABLE {table.name} DROP COLUMN {column}"))
+        for added in (schema.question_plans, schema.unasked_questions):  # by version 6
+            added.drop(connection)
         connection.execute(sa.text("UPDATE prediction_log_version SET version = 4"))
 
 

@@ -22,6 +22,7 @@ from financial_assets.experiment.plan.plan import DailyDeviation, make_plan
 from financial_assets.experiment.report import html as report
 from financial_assets.experiment.report.charts import CHARTS, svg
 from financial_assets.experiment.report.decision_case import DecisionCase, case_of
+from financial_assets.experiment.rollout.registration import UnaskedQuestion
 from financial_assets.market.panel import PricePanel
 from tests.experiment.builders import CHALLENGER, CHAMPION, CUTOFF, SHADOW
 from tests.experiment.decision.builders import QUIET, SPREAD, evaluated, policy
@@ -259,3 +260,25 @@ def test_without_a_challenger_the_headline_says_so(undrawn: None) -> None:
     )  # fmt: skip
     assert ">No challenger</h2>" in report.html(result)
     assert [one.role for one in result.candidates] == ["shadow"]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_page_begins_with_the_questions_and_their_answers(judged: tuple[Evaluation, list[DecisionCase]]) -> None:
+    evaluation, found = judged
+    asked = found[1]
+    test = replace(asked.plan.test, metric="qlike")
+    plan = replace(asked.plan, question="risk", traffic_question="direction", test=test, why="QLIKE finds <most> of it")
+    decision = replace(asked.decision, question="risk", action="promote", ended=True)
+    risk = replace(asked, plan=plan, decision=replace(decision, plan_digest=plan.digest))
+    unasked = UnaskedQuestion(CHALLENGER, CHAMPION, "ranking", "it needs 20 tickers, and the universe has 4", False)
+    page = report.html(evaluation, [asked, risk], unasked=[unasked])
+    text = " ".join(unescape(re.sub(r"<[^>]*>", " ", page[page.index("<main") :])).split())
+    assert text.index("The questions and their answers") < text.index("Decision: ")
+    assert f"direction, {CHALLENGER} (moves traffic)" in text
+    assert f"risk, {CHALLENGER} {CHALLENGER} is better than {CHAMPION}; it does not replace it, because traffic" in text
+    assert "QLIKE, chosen by rule: QLIKE finds <most> of it." in text
+    assert "Cannot be asked, because it needs 20 tickers, and the universe has 4." in text
+    assert f"{CHALLENGER}, risk: better." in text
+    assert "a promotion or a rollback is recorded here, and moves no requests" in text
+    assert "It moves no weights." in text
+    assert len(re.findall("What was seen and what is expected", text)) == 2

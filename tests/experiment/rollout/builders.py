@@ -9,10 +9,13 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from financial_assets.experiment.arms import Arm
 from financial_assets.experiment.decision.record import Decision
+from financial_assets.experiment.metrics.choice import MeasuredDays
+from financial_assets.experiment.metrics.registry import METRICS
 from financial_assets.experiment.outcomes import KnownPrices, outcome_frame
 from financial_assets.experiment.plan.plan import DailyDeviation
-from financial_assets.experiment.plan.policy import ArmPolicy, RolloutPolicy
+from financial_assets.experiment.plan.policy import ArmPolicy, QuestionPolicy, RolloutPolicy
 from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.experiment.prediction_log.records import Forecast, Result
 from financial_assets.experiment.rollout.controller import ExperimentController
@@ -49,8 +52,13 @@ def rules(**sections: Mapping[str, object]) -> RolloutPolicy:
 def begin(log: PredictionLog, **sections: Mapping[str, object]) -> ExperimentController:
     conduct = ExperimentController(Rollout(log, rules(**sections)))
     conduct.rollout.reconcile(MODELS)
-    conduct.register(lambda _: DailyDeviation(0.3, "the test"), CUTOFF)
+    conduct.register(measured, CUTOFF)
     return conduct
+
+
+def measured(_arm: Arm, _asked: QuestionPolicy) -> MeasuredDays:
+    """Days of a test that vary by 0.3 in every metric."""
+    return MeasuredDays({name: DailyDeviation(0.3, "the test") for name in METRICS}, len(PRICES.tickers))
 
 
 def answer(intent: int, up: bool, route: str | None = None) -> Result:
@@ -86,7 +94,7 @@ def predict(
 
 def judged(conduct: ExperimentController, session: pd.Timestamp | None = None) -> tuple[Decision, ...]:
     as_of = session or PRICES.sessions[-1]
-    known, baselines = KnownPrices.of(PRICES.until(as_of), as_of), dict.fromkeys((SECOND, THIRD), frames(PRICES)[1])
-    judgements = conduct.decide(known, baselines, cost_bps=5.0)
+    known, baselines = KnownPrices.of(PRICES.until(as_of), as_of), frames(PRICES)[1]
+    judgements = conduct.decide(known, lambda _: baselines, cost_bps=5.0)
     conduct.update_allocation(judgements, known)
     return tuple(judgement.decision for judgement in judgements)

@@ -13,7 +13,6 @@ from financial_assets.errors import ExperimentError, LogError
 from financial_assets.experiment.decision.evidence import Judgement
 from financial_assets.experiment.decision.record import Decision
 from financial_assets.experiment.outcomes import KnownPrices
-from financial_assets.experiment.plan.plan import DailyDeviation
 from financial_assets.experiment.prediction_log import schema as log_schema
 from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.experiment.rollout.controller import ExperimentController
@@ -22,7 +21,7 @@ from financial_assets.experiment.rollout.steps import apply_decisions
 from financial_assets.market.panel import PricePanel
 from tests.experiment.builders import CHALLENGER, CHAMPION, CUTOFF, SHADOW
 from tests.experiment.decision.builders import frames, policy
-from tests.experiment.rollout.builders import PRICES, predict
+from tests.experiment.rollout.builders import PRICES, measured, predict
 
 MODELS = tuple(
     AvailableModel(f"{variant}-predictor-v{version}", variant, version, CUTOFF)
@@ -37,7 +36,7 @@ def conducted(log: PredictionLog, horizon: int = 20, **traffic: object) -> Exper
 
 def begin(conduct: ExperimentController) -> None:
     conduct.rollout.reconcile(MODELS)
-    conduct.register(lambda _: DailyDeviation(0.3, "the test"), CUTOFF)
+    conduct.register(measured, CUTOFF)
 
 
 def skills(challenger: float) -> dict[str, float]:
@@ -52,8 +51,8 @@ def decide(conduct: ExperimentController, session: pd.Timestamp | None = None) -
 
 def judge(conduct: ExperimentController, session: pd.Timestamp | None = None) -> tuple[Judgement, ...]:
     as_of = session or PRICES.sessions[-1]
-    rivals = {CHALLENGER: frames(PRICES)[1]}
-    return conduct.decide(KnownPrices.of(PRICES.until(as_of), as_of), rivals, cost_bps=5.0)
+    rivals = frames(PRICES)[1]
+    return conduct.decide(KnownPrices.of(PRICES.until(as_of), as_of), lambda _: rivals, cost_bps=5.0)
 
 
 def repeat(conduct: ExperimentController, decision: Decision, prices: PricePanel = PRICES) -> Decision:
@@ -122,10 +121,10 @@ def test_the_plan_comes_first_and_stands(log: PredictionLog) -> None:
     conduct.rollout.reconcile(MODELS)
     with pytest.raises(ExperimentError, match="no plan was registered"):
         decide(conduct)
-    first = conduct.register(lambda _: DailyDeviation(0.3, "the test"), CUTOFF)
+    first = conduct.register(measured, CUTOFF)
     changed = replace(conduct.rollout.policy, test=replace(conduct.rollout.policy.test, margin=0.1))
     later = ExperimentController(replace(conduct.rollout, policy=changed))
-    assert later.register(lambda _: pytest.fail("a plan that stands is not made again"), CUTOFF) == first
+    assert later.register(lambda *_: pytest.fail("a plan that stands is not made again"), CUTOFF) == first
     assert later.plans() == first
 
 
@@ -134,7 +133,7 @@ def test_what_was_seen_before_the_plan_is_no_evidence(log: PredictionLog) -> Non
     conduct.rollout.reconcile(MODELS)
     predict(log, skills(0.98), last=14)  # by a replay before the plan, or by an experiment of another name
     later = PRICES.sessions[PRICES.sessions > CUTOFF]
-    (plan,) = conduct.register(lambda _: DailyDeviation(0.3, "the test"), later[10])
+    (plan,) = conduct.register(measured, later[10])
     assert plan.starts_after == f"{later[9]:%Y-%m-%d}", "the outcome of the clock's own session is not known yet"
     assert decide(conduct, later[10]).days == 0
     assert decide(conduct, later[14]).days == 4

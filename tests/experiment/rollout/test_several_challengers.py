@@ -37,6 +37,7 @@ from tests.experiment.rollout.builders import (
     THIRD,
     begin,
     judged,
+    measured,
     model,
     predict,
     rules,
@@ -53,7 +54,7 @@ def test_each_has_a_plan_with_its_part_of_the_error_probabilities(log: Predictio
                       DailyDeviation(0.3, "the test"), CUTOFF)  # fmt: skip
     assert plans[0].detectable > alone.detectable, "sharing has its price, and the plan names it"
     assert plans[0].boundaries > alone.boundaries
-    assert conduct.register(lambda _: pytest.fail("both have a plan"), CUTOFF) == plans
+    assert conduct.register(lambda *_: pytest.fail("both have a plan"), CUTOFF) == plans
 
 
 def test_the_better_of_two_that_win_is_promoted_and_the_tests_end(log: PredictionLog) -> None:
@@ -229,13 +230,13 @@ def test_one_that_joins_later_waits_until_error_probability_is_left(log: Predict
     alone = replace(rules(), champion=ArmPolicy("baseline", 75), challengers=(ArmPolicy("enhanced", 25),))
     first = ExperimentController(Rollout(log, alone))
     first.rollout.reconcile(MODELS)
-    (plan_alone,) = first.register(lambda _: DailyDeviation(0.3, "the test"), CUTOFF)
+    (plan_alone,) = first.register(measured, CUTOFF)
     assert plan_alone.family == 1
     both = ExperimentController(Rollout(log, rules()))
     both.rollout.reconcile((*MODELS, model("lightweight", 4)))
     joined = both.rollout.started().challengers
     assert [arm.variant for arm in joined] == ["enhanced", "lightweight"]
-    assert both.register(lambda _: pytest.fail("no plan may be made"), CUTOFF) == (plan_alone,)
+    assert both.register(lambda *_: pytest.fail("no plan may be made"), CUTOFF) == (plan_alone,)
     assert both.plans() == (plan_alone,)
     assert both.waiting() == joined[1:]
     arms = {BASE: 0.5, SECOND: 0.2, "lightweight-predictor-v4": 0.5, THIRD: 0.5}
@@ -243,7 +244,7 @@ def test_one_that_joins_later_waits_until_error_probability_is_left(log: Predict
     later = PRICES.sessions[PRICES.sessions > CUTOFF]
     (ended,) = judged(both, later[20])
     assert ended.ended
-    plans = both.register(lambda _: DailyDeviation(0.3, "the test"), later[20])
+    plans = both.register(measured, later[20])
     assert [plan.family for plan in plans] == [1, 2], "what the ended test gave back, by the policy of two"
     assert plans[1].starts_after == f"{later[19]:%Y-%m-%d}"
     assert both.waiting() == ()

@@ -1,0 +1,142 @@
+"""The questions that are asked of the challengers, each with its answer in one line: page and log begin with them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from financial_assets.experiment.decision.record import Decision
+from financial_assets.experiment.decision.series import metric_of, question_of
+from financial_assets.experiment.decision.words import amount, metric_and_why
+from financial_assets.experiment.metrics.metric import Question
+from financial_assets.experiment.plan.plan import ExperimentPlan
+from financial_assets.experiment.rollout.registration import UnaskedQuestion
+
+NOT_ASKED = "–"
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionLine:
+    """One question about one challenger.
+
+    Attributes
+    ----------
+    question, challenger, champion
+        What is asked of whom, against whom.
+    moves_traffic
+        Whether requests follow the answer.
+    answer
+        One sentence.
+    metric
+        What decides, and why that.
+    power, days
+        What the whole rule can find, and how long it takes, in words; a dash where there is no plan.
+    """
+
+    question: Question
+    challenger: str
+    champion: str
+    moves_traffic: bool
+    answer: str
+    metric: str = NOT_ASKED
+    power: str = NOT_ASKED
+    days: str = NOT_ASKED
+
+    @property
+    def sentence(self) -> str:
+        """The line without its table."""
+        return f"{self.question.capitalize()}, {self.challenger}: {self.answer}"
+
+
+def question_lines(
+    judged: Sequence[tuple[Decision, ExperimentPlan]], unasked: Sequence[UnaskedQuestion] = ()
+) -> tuple[QuestionLine, ...]:
+    """All questions: first those that were answered, in their order, then those without a plan.
+
+    Parameters
+    ----------
+    judged
+        Decisions with their plans.
+    unasked
+        Questions of the policy that have no plan.
+    """
+    asked = (
+        QuestionLine(
+            question_of(plan),
+            plan.challenger,
+            plan.champion,
+            plan.moves_traffic,
+            _answer(decision, plan),
+            metric_and_why(plan),
+            _power(plan),
+            _days(plan),
+        )
+        for decision, plan in judged
+    )
+    without = (
+        QuestionLine(
+            one.question,
+            one.challenger,
+            one.champion,
+            False,
+            f"{'Waits' if one.waits else 'Cannot be asked'}, because {one.reason}.",
+        )
+        for one in unasked
+    )
+    return (*asked, *without)
+
+
+def label_of(decision: Decision, *, several: bool) -> str:
+    """What tells a decision from the others of its session: its challenger, and a question that moves no traffic.
+
+    Parameters
+    ----------
+    decision
+        Which.
+    several
+        Whether there are others.
+    """
+    question = "" if decision.question is None else decision.question
+    return ", ".join(filter(None, (decision.challenger if several else "", question)))
+
+
+def _answer(decision: Decision, plan: ExperimentPlan) -> str:
+    challenger, champion = plan.challenger, plan.champion
+    follows = f"traffic follows {plan.traffic_question}"
+    seen = f"{decision.days} of {plan.looks[-1]} planned sessions"
+    match decision.action:
+        case "promote" if plan.moves_traffic:
+            return f"{challenger} is better than {champion} and is to replace it."
+        case "promote":
+            return f"{challenger} is better than {champion}; it does not replace it, because {follows}."
+        case "rollback" if any(rail.fired for rail in decision.guardrails):
+            return f"{challenger} does harm and gets no more requests."
+        case "rollback" if plan.moves_traffic:
+            return f"{challenger} is worse than {champion} and gets no more requests."
+        case "rollback":
+            return f"{challenger} is worse than {champion}; it keeps its requests, because {follows}."
+        case "hold":
+            return _open(decision, plan, seen)
+
+
+def _open(decision: Decision, plan: ExperimentPlan, seen: str) -> str:
+    if any(rail.fired for rail in decision.guardrails):
+        return f"Nothing can be concluded, because a guardrail has fired; {seen} have been seen."
+    if decision.ended:
+        return f"No winner: the test has ended after {decision.days} sessions, and {plan.champion} is not replaced."
+    small = "" if plan.can_promote else ", and the test is too small for what one can expect"
+    return f"No answer yet: {seen} have been seen{small}."
+
+
+def _power(plan: ExperimentPlan) -> str:
+    power, hoped = plan.whole_rule, amount(plan.test.plausible_effect, metric_of(plan))
+    if power is None:
+        return f"finds {amount(plan.detectable, metric_of(plan))} with {100 * plan.test.power:.0f} % probability"
+    return f"a challenger that is better by {hoped} is found with {100 * power.promoted[2]:.0f} % probability"
+
+
+def _days(plan: ExperimentPlan) -> str:
+    power = plan.whole_rule
+    if power is None:
+        return f"at most {plan.looks[-1]:,} sessions"
+    return f"{power.days[2]:,.0f} sessions on average if it is better by that, {power.days[0]:,.0f} if it is equal"
