@@ -238,7 +238,7 @@ def _expected_deviation(
     """How much the arms' daily scores will vary against each other; the plan states the source of the figure."""
     lifecycle, metric, tickers = models.lifecycle(), rollout.policy.test.metric, len(market.tickers)
     try:
-        champions, challengers = (lifecycle.training_of(arm.version) for arm in (champion, challenger))
+        champions, challengers = (lifecycle.known_model(arm.version) for arm in (champion, challenger))
     except TrainingError as error:  # e.g. registered by somebody else's training
         context.log.warning(f"the plan assumes a daily deviation of the arms' scores, because {error}")
         return DailyDeviation.assumed(tickers, metric)
