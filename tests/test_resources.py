@@ -493,7 +493,7 @@ def test_a_model_made_elsewhere_may_start_in_any_role(tmp_path: Path) -> None:
         "challengers: [{variant: house, weight: 40}]\n"
     )
     given = {"variants": "linear", "external_models": folder, "rollout_policy": policy}
-    with pytest.raises(SettingsError, match="starts with house, too: .* EXTERNAL_MODELS"):
+    with pytest.raises(SettingsError, match=r"starts with house, too: .* EXTERNAL_MODELS"):
         resources(tmp_path / "home", **given)["ab_test"].check_participants()
     (folder / "house.onnx").touch()
     resources(tmp_path / "home", **given)["ab_test"].check_participants()
