@@ -32,7 +32,7 @@ class Volatility(nn.Module):
     """A forecast of the daily volatility from a window."""
 
     def forward(self, bars: Tensor) -> Tensor:
-        """From bars ``[batch, 256, channel]`` to the daily volatility over each of ``HORIZONS``: ``[batch, horizon]``."""
+        """From bars ``[batch, 256, channel]`` to the daily volatility over ``HORIZONS``: ``[batch, horizon]``."""
         raise NotImplementedError
 
 
@@ -208,7 +208,8 @@ def _windows_until(panel: PricePanel, cutoff: pd.Timestamp) -> tuple[np.ndarray,
     ticker, session = ticker[session < last][-_MOST_WINDOWS:], session[session < last][-_MOST_WINDOWS:]
     if len(ticker) < _FEWEST_WINDOWS:
         raise ExternalModelError(
-            f"{len(ticker)} windows up to {cutoff:%Y-%m-%d} are too few to fit a risk head: {_FEWEST_WINDOWS} are needed"
+            f"{len(ticker)} windows up to {cutoff:%Y-%m-%d} are too few to fit a risk head; {_FEWEST_WINDOWS} are needed: "
+            "set a later cut-off, or an earlier first session"
         )
     return ticker, session
 
