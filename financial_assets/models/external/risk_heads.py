@@ -7,6 +7,7 @@ graph of one's own: bars in, four heads out, everything that was fitted inside.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -208,15 +209,16 @@ def _windows_until(panel: PricePanel, cutoff: pd.Timestamp) -> tuple[np.ndarray,
     ticker, session = ticker[session < last][-_MOST_WINDOWS:], session[session < last][-_MOST_WINDOWS:]
     if len(ticker) < _FEWEST_WINDOWS:
         raise ExternalModelError(
-            f"{len(ticker)} windows up to {cutoff:%Y-%m-%d} are too few to fit a risk head; {_FEWEST_WINDOWS} are needed: "
-            "set a later cut-off, or an earlier first session"
+            f"{len(ticker)} windows up to {cutoff:%Y-%m-%d} are too few to fit a risk head; {_FEWEST_WINDOWS} are "
+            "needed: choose a later cut-off, or take earlier prices"
         )
     return ticker, session
 
 
-def _in_parts(panel: PricePanel, ticker: np.ndarray, session: np.ndarray, function: object) -> np.ndarray:
+def _in_parts(
+    panel: PricePanel, ticker: np.ndarray, session: np.ndarray, function: Callable[[Tensor], Tensor]
+) -> np.ndarray:
     """``function`` of the windows, float64 ``[window, ...]``."""
-    assert callable(function)
     parts: list[np.ndarray] = []
     for first in range(0, len(ticker), WINDOWS_AT_ONCE):
         chunk = slice(first, first + WINDOWS_AT_ONCE)
