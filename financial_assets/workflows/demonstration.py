@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,9 +139,11 @@ def plant(pair: PlantedPair, folder: Path) -> None:
         return
     from financial_assets.models.external.card import ExternalCard
     from financial_assets.models.external.writing import write_external_model
-    from financial_assets.research.prices import load_panel
+    from financial_assets.research.prices import PriceWarning, load_panel
 
-    panel = load_panel("sample", tickers=_TICKERS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PriceWarning)  # the graph reports what it doubts
+        panel = load_panel("sample", tickers=_TICKERS)
     share = MarketSettings.model_fields["evaluation_share"].default
     cutoff = panel.sessions[int(len(panel.sessions) * (1 - share)) - 1]  # where the graph puts its own
     heads = planted_heads(panel.until(cutoff), cutoff)
@@ -200,7 +203,7 @@ def judge(pair: PlantedPair, folder: Path, progress: Callable[[str], None]) -> V
 
 def verdict_of(decision: Decision) -> str | None:
     """In words, what a decision ends a test with; ``None`` where it goes on."""
-    by_traffic = any(rail.fired for rail in decision.guardrails)
+    by_traffic = any(rail.fired and rail.action == "rollback" for rail in decision.guardrails)
     if decision.action == "promote":
         return PROMOTED
     if decision.action == "rollback":
