@@ -483,6 +483,22 @@ def test_an_experiment_cannot_start_without_the_variants_of_its_policy(tmp_path:
     resources(tmp_path, variants="baseline,enhanced")["ab_test"].check_participants()
 
 
+def test_a_model_made_elsewhere_may_start_in_any_role(tmp_path: Path) -> None:
+    folder = tmp_path / "others"
+    folder.mkdir()
+    (folder / "enhanced-elsewhere.onnx").touch()
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(
+        "experiment: risk-experiment\nchampion: {variant: enhanced-elsewhere, weight: 60}\n"
+        "challengers: [{variant: house, weight: 40}]\n"
+    )
+    given = {"variants": "linear", "external_models": folder, "rollout_policy": policy}
+    with pytest.raises(SettingsError, match=r"starts with house, too: .* EXTERNAL_MODELS"):
+        resources(tmp_path / "home", **given)["ab_test"].check_participants()
+    (folder / "house.onnx").touch()
+    resources(tmp_path / "home", **given)["ab_test"].check_participants()
+
+
 def test_an_experiment_that_runs_keeps_arms_of_variants_that_are_not_made(tmp_path: Path) -> None:
     ab_test = resources(tmp_path, variants="linear")["ab_test"]
     arm = Arm("baseline-predictor-v1", "baseline", 1, "champion", 100, pd.Timestamp("2010-01-29"))

@@ -17,9 +17,8 @@ from financial_assets.monitoring.drift.detection import LOSS, DriftReport, detec
 from financial_assets.monitoring.drift.kept_means import kept_feature_means
 from financial_assets.monitoring.drift.plots import plot_drift
 from financial_assets.monitoring.drift.streams import (
+    DriftReference,
     feature_means,
-    held_out_excess_loss,
-    majority_share,
     served_excess_loss,
 )
 from financial_assets.resources import ABTest, Market, Models
@@ -60,15 +59,14 @@ def drift(context: dg.AssetExecutionContext, market: Market, models: Models, ab_
     with ab_test.log() as log:
         champion = ab_test.current_epoch(log).champion
         direct = log.direct([champion.model], columns=DIRECT_COLUMNS)
-    training = models.lifecycle().training_of(champion.version)
-    majority_up = majority_share(training, panel)
+    reference = DriftReference.of(models.lifecycle().known_model(champion.version), panel)
     means = _daily_means(market, stored).drop(columns=[*CALENDAR], errors="ignore")
     sessions = means.index
     report = detect_drift(
-        feature_reference=means[(sessions >= training.spans["fit"][0]) & (sessions <= champion.data_cutoff)],
+        feature_reference=means[(sessions >= reference.begins) & (sessions <= champion.data_cutoff)],
         features=means[sessions > champion.data_cutoff],
-        loss_reference=held_out_excess_loss(training, majority_up),
-        loss=served_excess_loss(direct, champion, panel, majority_up),
+        loss_reference=reference.loss,
+        loss=served_excess_loss(direct, champion, panel, reference.majority_up),
         folder=market.folder / "drift" / "thresholds",
     )
     context.log.info(_sentence(report, champion.model))

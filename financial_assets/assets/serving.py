@@ -237,7 +237,7 @@ def _measured_days(
     """How much the arms' daily scores will vary against each other; the plan states the source of the figure."""
     lifecycle, tickers = models.lifecycle(), len(market.tickers)
     try:
-        champions, challengers = (lifecycle.training_of(arm.version) for arm in (champion, challenger))
+        champions, challengers = (lifecycle.known_model(arm.version) for arm in (champion, challenger))
     except TrainingError as error:  # e.g. registered by somebody else's training
         context.log.warning(f"the days of the arms' scores of {asked.question} cannot be measured, because {error}")
         return MeasuredDays({}, tickers, str(error))

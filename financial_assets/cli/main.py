@@ -11,6 +11,7 @@ import click
 
 from financial_assets.cli import examples
 from financial_assets.cli.decisions import approve, decide
+from financial_assets.cli.demonstrate import demonstrate
 from financial_assets.cli.diagnosis import doctor
 from financial_assets.cli.explain import explain
 from financial_assets.cli.prices import prices
@@ -79,7 +80,7 @@ def main(home: str | None) -> None:
 
 _COMMANDS = (
     *(run, prices, status, signal, decide, approve, replay),
-    *(walk_forward, search, explain, serve, stop, exporter, doctor),
+    *(walk_forward, search, explain, demonstrate, serve, stop, exporter, doctor),
 )
 for _command in _COMMANDS:
     main.add_command(_command)

@@ -29,6 +29,7 @@ class ABTestState(BaseModel):
     home: str
     log_url: str
     variants: list[str] = []
+    external_models: str | None = None
     rollout_policy: str | None = None
     replay_sessions: int
     replay_workers: int
@@ -106,13 +107,18 @@ class ABTestState(BaseModel):
         Raises
         ------
         SettingsError
-            The rollout policy names a variant that ``VARIANTS`` does not.
+            The rollout policy names a variant that neither ``VARIANTS`` nor ``EXTERNAL_MODELS`` has.
         """
         from financial_assets.monitoring.metrics import open_log  # pandas and Prometheus
 
         policy = self.policy()
         named = (policy.champion.variant, *(arm.variant for arm in policy.challengers), *policy.shadow)
         missing = [variant for variant in named if variant not in self.variants]
+        if missing and self.external_models is not None:
+            from financial_assets.models.external.card import find_external
+
+            given = {model.name for model in find_external(Path(self.external_models))}
+            missing = [variant for variant in missing if variant not in given]
         if not missing:
             return
         try:
@@ -123,7 +129,7 @@ class ABTestState(BaseModel):
         if not has_started:
             raise SettingsError(
                 f"VARIANTS: got {','.join(self.variants)}; the experiment starts with {', '.join(missing)}, too: add "
-                "it, or name others in ROLLOUT_POLICY"
+                "it, put its file into EXTERNAL_MODELS if it was made elsewhere, or name others in ROLLOUT_POLICY"
             )
 
     def routed_sample(self) -> RoutedSample:

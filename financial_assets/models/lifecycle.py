@@ -39,6 +39,7 @@ from financial_assets.models.artifacts.tracked import (
     training_datasets,
     training_run,
 )
+from financial_assets.models.external.answers import ExternalGraph
 from financial_assets.models.search.adoption import adopt
 from financial_assets.models.training import Training, train
 from financial_assets.models.variants import Variant
@@ -266,6 +267,22 @@ class ModelLifecycle:
         folder = self._folder_of(self.registry.get(version)) / TRAINING_FOLDER
         restore_training(self.registry, version, folder)
         return load_training(folder)
+
+    def known_model(self, version: int) -> Training | ExternalGraph:
+        """What tells how a registered version answers on past sessions: its training, or an external model's graph.
+
+        Raises
+        ------
+        TrackingError
+            There is no such version.
+        TrainingError, ExportError
+            Its files are damaged.
+        """
+        registered = self.registry.get(version)
+        if registered.tags.get("origin") != "external":
+            return self.training_of(version)
+        artifact = self.artifact_of(version)
+        return ExternalGraph(artifact.onnx_path, artifact.data_cutoff)
 
     def _folder_of(self, version: ModelVersion) -> Path:
         return self.folder / version.tags["variant"] / version.tags["fingerprint"]

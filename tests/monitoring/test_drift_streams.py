@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -15,11 +17,14 @@ from scipy.stats import binom
 from financial_assets.errors import MonitoringError
 from financial_assets.experiment.arms import Arm
 from financial_assets.features.graph import FeaturePanel
+from financial_assets.market.outcomes import next_session_return
 from financial_assets.market.panel import CHANNELS, PricePanel
 from financial_assets.models.calibration import fit_platt
+from financial_assets.models.external.answers import ExternalGraph
 from financial_assets.models.training import Training
 from financial_assets.monitoring.drift.cusum import fit_autoregression, run_cusum
 from financial_assets.monitoring.drift.streams import (
+    DriftReference,
     daily_excess_loss,
     feature_means,
     held_out_excess_loss,
@@ -27,6 +32,7 @@ from financial_assets.monitoring.drift.streams import (
     served_excess_loss,
 )
 from financial_assets.monitoring.drift.thresholds import false_alarm_probability, threshold
+from tests.models.conftest import walk
 
 DAYS = pd.bdate_range("2020-01-06", periods=5)
 ARM = Arm("m-v1", "m", 1, "champion", 100, DAYS[0])
@@ -120,6 +126,24 @@ def test_the_majority_is_that_of_the_fit_block_and_its_tickers() -> None:
     assert majority_share(trained(0, 3, ("A",)), PANEL) == 0.75
     with pytest.raises(MonitoringError, match="no price of the model's fit block"):
         majority_share(trained(4, 4), PANEL)
+
+
+def test_a_model_made_elsewhere_has_no_losses_to_be_compared_with() -> None:
+    """It may have learned from all that lies before its cut-off."""
+    panel = walk(count=300)
+    outcome = next_session_return(panel)
+    for cutoff, counted in ((panel.sessions[199], 200), (pd.Timestamp("1999-12-31"), 60)):
+        reference = DriftReference.of(ExternalGraph(Path("house.onnx"), cutoff), panel)
+        assert reference.begins == panel.sessions[0]
+        assert reference.majority_up == (outcome[:, :counted] > 0).mean()
+        assert reference.loss.empty
+
+
+def test_without_a_price_there_is_no_majority() -> None:
+    panel = walk(count=300)
+    nobody = replace(panel, valid=np.zeros_like(panel.valid))
+    with pytest.raises(MonitoringError, match="set INGESTION_START_DATE back"):
+        DriftReference.of(ExternalGraph(Path("house.onnx"), panel.sessions[199]), nobody)
 
 
 def answered(logit: np.ndarray, up: np.ndarray, session: np.ndarray) -> Training:

@@ -113,8 +113,8 @@ class DailyDeviation:
         if metric not in ("accuracy", "brier"):
             raise ExperimentError(
                 f"how much the two models differ in {metric} from day to day was not measured on 20 common days of "
-                "calibration, and it cannot be assumed: train both here, or set test.metric of the rollout policy to "
-                "accuracy or brier"
+                "calibration, and it cannot be assumed: train both here, give external models a data_cutoff with a "
+                "year of prices before it, or set test.metric of the rollout policy to accuracy or brier"
             )
         discordance, correlation = 0.5, 0.4
         variance = discordance * (1 + (tickers - 1) * correlation) / tickers

@@ -16,6 +16,7 @@ from financial_assets.errors import ExternalModelError
 from financial_assets.market.outcomes import next_session_return
 from financial_assets.market.panel import CHANNELS, PricePanel
 from financial_assets.models.external.card import ExternalCard
+from financial_assets.models.external.windows import WINDOWS_AT_ONCE, complete_windows, windows_at
 from financial_assets.models.onnx.export import INPUT_NAME, OUTPUT_NAMES, OUTPUT_WIDTHS
 from financial_assets.models.onnx.parity import degenerate_windows
 from financial_assets.models.request_shape import SERVED_LOOKBACK
@@ -37,7 +38,6 @@ it is a Monday in January; by this shift one is found out that knows which."""
 _PRICES, _VOLUME, _MARKET, _DAY = [0, 1, 2, 3], [4], [5], CHANNELS.index("day")
 _FEWEST_DAYS = 20
 _MOST_JUDGED = 20_000
-_CHUNK = 512
 
 Answers = Mapping[str, np.ndarray]
 """Name of an output to its values ``[window, width]``."""
@@ -102,9 +102,9 @@ def examine(path: Path, card: ExternalCard, panel: PricePanel, *, seed: int = 0)
     ExternalModelError
         The panel holds no window to ask about.
     """
-    ticker, session = _places(panel)
+    ticker, session = complete_windows(panel)
     drawn = np.sort(np.random.default_rng(seed).permutation(len(ticker))[:WINDOWS])
-    bars = _windows(panel, ticker[drawn], session[drawn])
+    bars = windows_at(panel, ticker[drawn], session[drawn])
     findings = [_cutoff(card, panel)]
     try:
         run = _open(path, panel)
@@ -132,7 +132,7 @@ class _Graph:
     widths: Mapping[str, int]
 
     def __call__(self, bars: np.ndarray) -> Answers:
-        chunks = [bars[first : first + _CHUNK] for first in range(0, len(bars), _CHUNK)]
+        chunks = [bars[first : first + WINDOWS_AT_ONCE] for first in range(0, len(bars), WINDOWS_AT_ONCE)]
         try:
             parts = [self.session.run(list(self.widths), {INPUT_NAME: chunk}) for chunk in chunks]
         except Exception as error:  # onnxruntime's exceptions have no common class
@@ -255,27 +255,12 @@ def _leak(run: _Graph, card: ExternalCard, panel: PricePanel, ticker: np.ndarray
     # A universe has millions of windows; of so many some tell as much.
     rows = np.sort(np.random.default_rng(0).permutation(rows)[:_MOST_JUDGED])
     up, session = outcome[rows] > 0, session[rows]
-    chunks = np.array_split(np.arange(len(rows)), -(-len(rows) // _CHUNK))
-    asked = [run(_windows(panel, ticker[rows[chunk]], session[chunk])) for chunk in chunks]
+    chunks = np.array_split(np.arange(len(rows)), -(-len(rows) // WINDOWS_AT_ONCE))
+    asked = [run(windows_at(panel, ticker[rows[chunk]], session[chunk])) for chunk in chunks]
     probability = np.concatenate([answers["probability_up"][:, 0] for answers in asked])
     share = float(up.mean())
     check = leak_alarm((probability > 0.5) == up, session, max(share, 1.0 - share))
     return Finding(question, passed=not check.alarm, said=str(check))
-
-
-def _places(panel: PricePanel) -> tuple[np.ndarray, np.ndarray]:
-    """Tickers and sessions with a whole window, by session."""
-    session, ticker = np.nonzero((panel.valid & (panel.listed_bars() >= SERVED_LOOKBACK)).T)
-    if not len(ticker):
-        raise ExternalModelError(
-            f"no ticker has {SERVED_LOOKBACK} bars: no model can be asked; set an earlier INGESTION_START_DATE"
-        )
-    return ticker, session
-
-
-def _windows(panel: PricePanel, ticker: np.ndarray, session: np.ndarray) -> np.ndarray:
-    steps = np.arange(1 - SERVED_LOOKBACK, 1)
-    return np.ascontiguousarray(panel.values.transpose(0, 2, 1)[ticker[:, None], session[:, None] + steps])
 
 
 def _difference(one: Answers, other: Answers) -> float:

@@ -6,6 +6,8 @@ its excess loss grows in proportion, and a sum of unscaled losses would wander o
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 from scipy.special import expit
@@ -18,8 +20,14 @@ from financial_assets.market.outcomes import next_session_return
 from financial_assets.market.panel import PricePanel
 from financial_assets.models.answers import Answers
 from financial_assets.models.calibration import MINIMUM_CALIBRATION_ROWS, MINIMUM_CALIBRATION_SESSIONS, fit_platt
+from financial_assets.models.external.answers import ExternalGraph
 from financial_assets.models.training import Training
 from financial_assets.scoring.classification import log_losses
+
+_FEWEST_SESSIONS = 60
+"""Of an external model that has learned from fewer, the share of ups in so many of the first stands for the rest."""
+
+_NO_ANSWERS = (np.empty(0), np.empty(0), np.empty(0, dtype=bool))
 
 _PARTS = 10
 """Parts of the held-out block, each calibrated on the others; more where the others would be too few."""
@@ -90,6 +98,43 @@ def _log_odds(probability: np.ndarray) -> np.ndarray:
     """Log odds as the difference of both outcomes' losses: with the loss's own limits, 0 and 1 stay finite."""
     never, always = np.zeros(len(probability), dtype=bool), np.ones(len(probability), dtype=bool)
     return log_losses(probability, never) - log_losses(probability, always)
+
+
+@dataclass(frozen=True, eq=False)
+class DriftReference:
+    """What a champion's stream of losses is compared with.
+
+    Attributes
+    ----------
+    begins
+        First session that it learned from, as far as it is known.
+    majority_up
+        Share of "up" in what it learned from: the majority baseline's answer.
+    loss
+        Daily excess loss on sessions that it did not learn from, before it was served.
+    """
+
+    begins: pd.Timestamp
+    majority_up: float
+    loss: pd.Series
+
+    @classmethod
+    def of(cls, model: Training | ExternalGraph, panel: PricePanel) -> DriftReference:
+        """That of a training is its calibrate block.
+
+        An external model may have learned from every session up to its data cut-off: answers there would look better
+        than it is. Its losses have no reference, so that the first ones that are served become it
+        (:func:`.detection.detect_drift`).
+        """
+        if isinstance(model, Training):
+            share = majority_share(model, panel)
+            return cls(model.spans["fit"][0], share, held_out_excess_loss(model, share))
+        last = max(int(panel.sessions.searchsorted(model.cutoff, side="right")), _FEWEST_SESSIONS)
+        outcome = next_session_return(panel)[:, :last]
+        outcome = outcome[np.isfinite(outcome)]
+        if not len(outcome):
+            raise MonitoringError(f"no price up to {model.cutoff:%Y-%m-%d} is left: set INGESTION_START_DATE back")
+        return cls(panel.sessions[0], float((outcome > 0).mean()), daily_excess_loss(*_NO_ANSWERS, majority_up=0.5))
 
 
 def majority_share(training: Training, panel: PricePanel) -> float:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from torch import Tensor, nn
 
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.metrics.choice import choose_metric
@@ -24,12 +28,16 @@ from financial_assets.experiment.plan.plan import DailyDeviation
 from financial_assets.features.catalogue import CATALOGUE
 from financial_assets.features.graph import FeatureGraph, compute_panel
 from financial_assets.market import calendar
+from financial_assets.market.outcomes import next_session_return
 from financial_assets.market.panel import CHANNELS, PricePanel
+from financial_assets.models.external.answers import ExternalGraph
+from financial_assets.models.onnx.export import onnx_session, run_onnx
 from financial_assets.models.training import Training, train
 from financial_assets.models.training_data import panel_volatility
 from financial_assets.scoring.quantiles import normalised_pinball_losses
 from tests.experiment.decision.builders import plan
 from tests.models.conftest import SEQUENCE_LENGTH, TINY, walk
+from tests.models.external.graphs import LEVELS, Heads, write_graph
 
 
 def regimes(block: float, sessions: int = 900, tickers: int = 20, seed: int = 0) -> PricePanel:
@@ -167,3 +175,74 @@ def test_every_metric_of_a_question_is_measured_at_once(trained: tuple[PricePane
     assert found["pinball"] == expected_deviation(one, other, "pinball", 2, prices)
     assert expected_deviations(one, other, "ranking", prices) == {}, "two tickers are not ranked"
     assert choose_metric("risk", found, drift=2.9, horizon=252).metric in found
+
+
+def graph_of(folder: Path, name: str, window: int, cutoff: pd.Timestamp) -> ExternalGraph:
+    """A graph that answers normal quantiles of the volatility of the last ``window`` sessions."""
+
+    class Risk(nn.Module):
+        def forward(self, bars: Tensor) -> Heads:
+            moves = torch.log(bars[:, -window:, 3] / bars[:, -window - 1 : -1, 3])
+            volatility = torch.sqrt((moves * moves).mean(dim=1, keepdim=True)) + 1e-4
+            return torch.sigmoid(moves[:, -1:]), volatility * LEVELS, volatility * 2.2 * LEVELS, moves[:, -1:]
+
+    return ExternalGraph(write_graph(folder, name, Risk()), cutoff)
+
+
+def days_of(graphs: Sequence[ExternalGraph], prices: PricePanel, sessions: pd.DatetimeIndex) -> pd.Series:
+    """Daily differences in pinball loss, computed window by window."""
+    volatility, outcome = panel_volatility(prices).double().numpy(), next_session_return(prices)
+    found = {}
+    for session in sessions:
+        at, (_, windows) = prices.position(session), prices.windows(session, 256)
+        losses = [
+            normalised_pinball_losses(
+                outcome[:, at], run_onnx(onnx_session(graph.path), windows).return_quantiles, volatility[:, at]
+            )
+            for graph in graphs
+        ]
+        found[session] = float(np.mean(losses[1] - losses[0]))
+    return pd.Series(found)
+
+
+def test_an_external_model_is_asked_about_the_block_of_a_trained_one(
+    tmp_path: Path, trained: tuple[PricePanel, Training, Training]
+) -> None:
+    prices, training, _ = trained
+    graph = graph_of(tmp_path, "month", 20, prices.sessions[500])
+    found = expected_deviation(graph, training, "pinball", 2, prices)
+    sessions = pd.DatetimeIndex(training.held_out.session).unique()
+    assert found.basis.startswith(f"{len(sessions)} days of the calibration block")
+    turned = expected_deviation(training, graph, "pinball", 2, prices)
+    assert turned.deviation == found.deviation
+    assert turned.sample == tuple(-day for day in found.sample)
+
+
+def test_two_external_models_are_asked_about_the_year_before_the_test(tmp_path: Path) -> None:
+    prices = walk(count=1700)
+    month, year = (graph_of(tmp_path, f"last-{n}", n, prices.sessions[n + 1200]) for n in (20, 250))
+    found = expected_deviation(month, year, "pinball", 2, prices)
+    # The last of the 252 sessions is settled by the next one only, which is the first of the evidence.
+    sessions = prices.sessions[1450 - 251 : 1450]
+    expected = days_of((month, year), prices, sessions)
+    assert found.basis.startswith("251 days of the sessions before the test")
+    assert found.deviation / found.regime == pytest.approx(expected.std(), rel=1e-4)
+    later = replace(prices, values=prices.values.copy())
+    later.values[:, :6, 1451:] *= np.float32(1.7)
+    assert expected_deviation(month, year, "pinball", 2, later) == found, "evidence is not looked at"
+    assert set(expected_deviations(month, year, "risk", prices)) == {metric.name for metric in metrics_of("risk")}
+
+
+@pytest.mark.parametrize("cutoff", ["1999-12-31", "2001-06-29"], ids=["before all prices", "before a whole window"])
+def test_without_days_before_the_evidence_nothing_is_assumed_of_a_loss(tmp_path: Path, cutoff: str) -> None:
+    graphs = [graph_of(tmp_path, f"last-{n}", n, pd.Timestamp(cutoff)) for n in (20, 60)]
+    with pytest.raises(ExperimentError, match="give external models a data_cutoff with a year of prices before it"):
+        expected_deviation(graphs[0], graphs[1], "qlike", 2, walk(count=400))
+    assert expected_deviation(graphs[0], graphs[1], "accuracy", 2, walk(count=400)).basis.startswith("assumed")
+
+
+def test_two_equal_graphs_never_differ(tmp_path: Path) -> None:
+    prices = walk(count=400)
+    one, other = (graph_of(tmp_path, name, 20, prices.sessions[350]) for name in ("one", "other"))
+    with pytest.raises(ExperimentError, match="not measured"):
+        expected_deviation(one, other, "pinball", 2, prices)
