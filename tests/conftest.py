@@ -6,11 +6,13 @@ import gc
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import pytest_timeout
 
@@ -21,6 +23,15 @@ os.environ["DO_NOT_TRACK"] = "true"
 # Before numpy and torch are loaded: workers beside each other, each with a pool of threads that spin while they wait,
 # take up to four times the processor time of one thread each. Processes that tests start inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Where a shell sets it, each of the many processes that the tests start compiles the package anew, and each worker the
+# tests.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+# Every run draws other examples, so that many runs try many. A deadline would measure how busy the machine is.
+# `--hypothesis-profile=default` draws 100 of each.
+hypothesis.settings.register_profile("few", max_examples=30, deadline=None)
+hypothesis.settings.load_profile("few")
 
 # A shell that starts pytest in the background makes it, and all it starts, deaf to the Ctrl-C that some tests send.
 signal.signal(signal.SIGINT, signal.default_int_handler)

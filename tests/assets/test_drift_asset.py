@@ -31,6 +31,7 @@ from financial_assets.monitoring.drift.streams import held_out_excess_loss, majo
 from financial_assets.resources import make_resources
 from financial_assets.settings import load_settings
 from financial_assets.tracking import ModelVersion
+from tests.kept_thresholds import share_thresholds
 
 SHIFT = 690
 NUMBERS = {"statistic_over_threshold", "features/statistic_over_threshold"}
@@ -123,12 +124,14 @@ def memory() -> Iterator[dg.DagsterInstance]:
 
 @pytest.fixture(scope="module")
 def steady(tmp_path_factory: pytest.TempPathFactory, memory: dg.DagsterInstance) -> World:
-    return World(tmp_path_factory.mktemp("home"), memory)
+    return World(share_thresholds(tmp_path_factory.mktemp("home"), tmp_path_factory), memory)
 
 
 @pytest.fixture(scope="module")
 def shifted(tmp_path_factory: pytest.TempPathFactory, memory: dg.DagsterInstance, steady: World) -> World:
-    return World(tmp_path_factory.mktemp("home"), memory, SHIFT, trained=steady.market.folder)
+    return World(
+        share_thresholds(tmp_path_factory.mktemp("home"), tmp_path_factory), memory, SHIFT, trained=steady.market.folder
+    )
 
 
 def test_the_champion_is_the_same_in_both_markets(steady: World, shifted: World) -> None:

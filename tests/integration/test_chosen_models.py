@@ -19,6 +19,7 @@ from financial_assets.serving.local.target import LocalTarget
 from financial_assets.tracking import ModelRegistry
 from tests.in_process import execute_job
 from tests.integration import killing
+from tests.kept_thresholds import share_thresholds
 from tests.models.external.graphs import External, write_graph
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
@@ -46,7 +47,8 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    home, others = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("others")
+    home = share_thresholds(tmp_path_factory.mktemp("home"), tmp_path_factory)
+    others = tmp_path_factory.mktemp("others")
     folder = tmp_path_factory.mktemp("instance")
     card = "name: house\ndata_cutoff: 2005-06-30\nlicence: Apache-2.0\n"
     write_graph(others, "house", card=card)

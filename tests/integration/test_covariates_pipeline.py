@@ -20,6 +20,7 @@ from financial_assets.serving.local import control
 from financial_assets.serving.local.target import LocalTarget
 from financial_assets.serving.signals import check_signals
 from tests.in_process import execute_job, financial_assets
+from tests.kept_thresholds import share_thresholds
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
@@ -36,7 +37,8 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    home, inputs = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("inputs")
+    home = share_thresholds(tmp_path_factory.mktemp("home"), tmp_path_factory)
+    inputs = tmp_path_factory.mktemp("inputs")
     days = pd.date_range("2000-01-01", periods=400, freq="MS")
     figures = pd.DataFrame(
         {

@@ -40,6 +40,7 @@ from financial_assets.tracking import ModelRegistry
 from financial_assets.tracking.owners import OWNER_PID
 from tests.in_process import execute_job, financial_assets
 from tests.integration import killing
+from tests.kept_thresholds import share_thresholds
 from tests.mlflow_store import client_of
 from tests.waiting import finish, run, wait_on
 
@@ -84,7 +85,7 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    home = tmp_path_factory.mktemp("home")
+    home = share_thresholds(tmp_path_factory.mktemp("home"), tmp_path_factory)
     folder = tmp_path_factory.mktemp("instance")
     settings = {
         "FINANCIAL_ASSETS_HOME": str(home),

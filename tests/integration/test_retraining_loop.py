@@ -29,6 +29,7 @@ from financial_assets.serving.local.target import LocalTarget
 from financial_assets.serving.target import ProcessStatus
 from financial_assets.settings import Settings, load_settings
 from tests.integration.retraining_world import EXPERIMENT, Prometheus, Timeline, World, alerted
+from tests.kept_thresholds import share_thresholds
 from tests.monitoring.monitoring_doubles import hasty_configuration
 from tests.waiting import wait
 
@@ -71,7 +72,7 @@ sessions."""
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """Serving plane and monitoring run; every process is ended afterwards, come what may."""
-    home, timeline = tmp_path_factory.mktemp("home"), Timeline()
+    home, timeline = share_thresholds(tmp_path_factory.mktemp("home"), tmp_path_factory), Timeline()
     instance = tmp_path_factory.mktemp("instance")
     environment = {**os.environ, **SETTINGS, "FINANCIAL_ASSETS_HOME": str(home), "DAGSTER_HOME": str(instance)}
     try:

@@ -21,5 +21,6 @@ def few_simulated_worlds() -> Iterator[None]:
 
 def forget() -> None:
     """As a new process: nothing in memory."""
+    robust._peaks.cache_clear()
     robust._tails.cache_clear()
     robust._bound.cache_clear()

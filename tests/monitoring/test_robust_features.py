@@ -19,6 +19,7 @@ from financial_assets.monitoring.drift.robust import robust_chance, robust_thres
 from financial_assets.monitoring.drift.samples import normal_scores
 from financial_assets.monitoring.drift.thresholds import false_alarm_probability, yearly_peaks
 from financial_assets.monitoring.drift.whitening import whiten
+from tests.monitoring.conftest import forget
 
 REFERENCE, YEAR, FEATURES = 450, 252, 10
 BUDGET = 0.1
@@ -177,18 +178,29 @@ def test_the_chance_is_the_inverse_of_the_threshold(aspect: int, folder: Path) -
 def test_thresholds_are_the_same_from_disk_and_of_this_code_only(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fresh = robust_threshold(BUDGET, 20, REFERENCE, 1.0, folder=folder)
     (path,) = folder.glob(f"robust_{REFERENCE}-*.npy")
-    robust._tails.cache_clear()
-    robust._bound.cache_clear()
+    forget()
     with monkeypatch.context() as patch:
         patch.setattr(robust, "simulated_peaks", lambda *_, **__: pytest.fail("simulated again"))
         assert robust_threshold(BUDGET, 20, REFERENCE, 1.0, folder=folder) == fresh
     monkeypatch.setattr(sys.modules[robust.__name__], "_SEED", 1)
-    robust._tails.cache_clear()
-    robust._bound.cache_clear()
+    forget()
     assert robust_threshold(BUDGET, 20, REFERENCE, 1.0, folder=folder) != fresh
     assert not path.exists(), "what nobody can read any more is removed"
-    robust._tails.cache_clear()
-    robust._bound.cache_clear()
+    forget()
+
+
+def test_both_aspects_share_one_simulation_without_a_folder_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    forget()
+    made, simulate = list[int](), robust.simulated_peaks
+
+    def counted(reference: int, **settings: int) -> np.ndarray:
+        made.append(reference)
+        return simulate(reference, **settings)
+
+    monkeypatch.setattr(robust, "simulated_peaks", counted)
+    level, scale = (robust_threshold(BUDGET, 20, 60, 1.0, aspect=one) for one in (robust.LEVEL, robust.SCALE))
+    assert made == [60]
+    assert level != scale
 
 
 def test_the_simulation_repeats_itself() -> None:

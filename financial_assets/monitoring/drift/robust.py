@@ -150,18 +150,23 @@ def _shorter(reference_sessions: int) -> int:
     return max((length for length in _REFERENCES if length <= reference_sessions), default=_REFERENCES[0])
 
 
-@lru_cache(maxsize=2 * len(_REFERENCES))
-def _tails(reference_sessions: int, aspect: int, folder: Path | None) -> tuple[list[_Tail], ...]:
-    """Tails by class; a class that no kind shows up in takes those of its neighbour."""
+@lru_cache(maxsize=len(_REFERENCES))
+def _peaks(reference_sessions: int, folder: Path | None) -> np.ndarray:
+    """Simulated memory and peaks of both aspects, as :func:`simulated_peaks`; from ``folder`` if they are there."""
 
     def simulate() -> np.ndarray:
         return simulated_peaks(reference_sessions, worlds=_WORLDS, seed=_SEED)
 
     if folder is None:
-        peaks = simulate()
-    else:
-        depends_on = f"{_code()} {reference_sessions} {_WORLDS} {_SEED}"
-        peaks = kept(folder, f"robust_{reference_sessions}", depends_on, simulate)
+        return simulate()
+    depends_on = f"{_code()} {reference_sessions} {_WORLDS} {_SEED}"
+    return kept(folder, f"robust_{reference_sessions}", depends_on, simulate)
+
+
+@lru_cache(maxsize=2 * len(_REFERENCES))
+def _tails(reference_sessions: int, aspect: int, folder: Path | None) -> tuple[list[_Tail], ...]:
+    """Tails by class; a class that no kind shows up in takes those of its neighbour."""
+    peaks = _peaks(reference_sessions, folder)
     found: list[list[_Tail]] = []
     for number in range(len(_CLASSES)):
         inside = [one[memory_class(one[:, 0]) == number, 1] for one in peaks[aspect]]
@@ -181,16 +186,18 @@ def simulated_peaks(reference_sessions: int, *, worlds: int, seed: int) -> np.nd
             level = whiten_ranks(values[:, :reference_sessions], values[:, reference_sessions:])
             scale = whiten_ranks(np.abs(level.raw_reference), np.abs(level.raw_later))
             for aspect, stream in ((LEVEL, level), (SCALE, scale)):
-                found[aspect, place, part] = _peaks(stream, ALLOWANCES[aspect], both=aspect == LEVEL)
+                found[aspect, place, part] = _highest(stream, ALLOWANCES[aspect], both=aspect == LEVEL)
     return found
 
 
 def whiten_ranks(reference: np.ndarray, later: np.ndarray) -> Whitened:
     """Innovations of normal scores: what every stream of a feature is judged by."""
-    return whiten(normal_scores(reference, reference), normal_scores(reference, later))
+    # At once: the reference is sorted for each call.
+    scores, split = normal_scores(reference, np.concatenate([reference, later], axis=1)), reference.shape[1]
+    return whiten(scores[:, :split], scores[:, split:])
 
 
-def _peaks(whitened: Whitened, allowance: float, *, both: bool) -> np.ndarray:
+def _highest(whitened: Whitened, allowance: float, *, both: bool) -> np.ndarray:
     sums = run_cusum(whitened.later, allowance)
     return np.column_stack([whitened.memory.long_run, (sums.larger if both else sums.upper).max(axis=1)])
 
