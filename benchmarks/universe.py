@@ -28,6 +28,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.dataset
 import pyarrow.parquet
 import torch
 
@@ -115,6 +116,7 @@ class Delivery:
 def bare(file: Path, folder: Path) -> dict[str, float]:
     """Seconds of reading, features and writing alone."""
     graph, times = FeatureGraph(), dict[str, float]()
+    assert graph.fused
     start = time.process_time()
     table = pyarrow.parquet.read_table(file)
     times["reading"] = time.process_time() - start
@@ -150,7 +152,7 @@ def panel_of(store: PriceStore, folder: Path) -> StoredPanel:
 
 def whole(file: Path, folder: Path) -> dict[str, float]:
     """Seconds from a file to validated, stored features, by step."""
-    store, graph, times = PriceStore(folder / "prices"), FeatureGraph(), dict[str, float]()
+    store, times = PriceStore(folder / "prices"), dict[str, float]()
     tickers = pyarrow.parquet.read_table(file, columns=["ticker"]).column("ticker").unique().to_pylist()
     start = time.process_time()
     ingest(FilePrices(str(file)), store, tickers)
@@ -160,7 +162,7 @@ def whole(file: Path, folder: Path) -> dict[str, float]:
     panel = current.panel
     times["panel"] = time.process_time() - start
     start = time.process_time()
-    computed = compute_panel(panel, graph)
+    computed = compute_panel(panel, FeatureGraph(programs=folder))
     times["features"] = time.process_time() - start
     start = time.process_time()
     assert check_feature_panel(computed).empty
@@ -173,7 +175,7 @@ def whole(file: Path, folder: Path) -> dict[str, float]:
 
 def daily(file: Path, folder: Path) -> dict[str, float]:
     """Seconds of one new session of all tickers, by step."""
-    store, graph, times = PriceStore(folder / "prices"), FeatureGraph(), dict[str, float]()
+    store, times = PriceStore(folder / "prices"), dict[str, float]()
     prices = pd.read_parquet(file)
     tickers = sorted(prices["ticker"].unique())
     source = Delivery(prices)
@@ -187,7 +189,7 @@ def daily(file: Path, folder: Path) -> dict[str, float]:
     panel = current.panel
     times["panel"] = time.process_time() - start
     start = time.process_time()
-    appended = next_sessions(folder / "features.npz", panel, graph, current.lineage)
+    appended = next_sessions(folder / "features.npz", panel, FeatureGraph(programs=folder), current.lineage)
     assert appended is not None
     times["features"] = time.process_time() - start
     start = time.process_time()

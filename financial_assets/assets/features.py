@@ -45,7 +45,7 @@ def features(context: dg.AssetExecutionContext, market: Market) -> Iterator[Any]
     fail a check are shown in it and never stored.
     """
     panel, lineage = market.load_panel_and_lineage()
-    graph = FeatureGraph(covariates=panel.covariates)
+    graph = FeatureGraph(covariates=panel.covariates, programs=market.features_path.parent)
     appended = next_sessions(market.features_path, panel, graph, lineage, code=code_version())
     computed = (compute_panel(panel, graph),) if appended is None else appended.parts
     failures = pd.concat([check_feature_panel(part, graph.features) for part in computed], ignore_index=True)

@@ -91,7 +91,7 @@ def current_features(market: Market, panel: PricePanel) -> FeaturePanel:
     stored = market.load_features()
     if stored.sessions.equals(panel.sessions) and stored.tickers == panel.tickers:
         return stored
-    return compute_panel(panel, FeatureGraph(covariates=panel.covariates))
+    return compute_panel(panel, FeatureGraph(covariates=panel.covariates, programs=market.features_path.parent))
 
 
 def drift_check(report: DriftReport, model: str) -> dg.AssetCheckResult:

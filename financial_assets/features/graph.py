@@ -5,23 +5,25 @@ from __future__ import annotations
 import hashlib
 import logging
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from financial_assets.atomic import atomic_path
 from financial_assets.errors import FeatureError
-from financial_assets.features.bars import BAR_CHANNELS
+from financial_assets.features.bars import BAR_CHANNELS, Bars
 from financial_assets.features.catalogue import catalogue
 from financial_assets.features.feature import Feature
 from financial_assets.features.fusion import fuse
 from financial_assets.features.panels.eager import EagerProgram
+from financial_assets.features.panels.kept_program import kept_program
 from financial_assets.features.panels.program import Program, read_program
 
 if TYPE_CHECKING:
@@ -42,6 +44,9 @@ class FeatureGraph(nn.Module):
         The features in the order of the output; default: the catalogue, with those of ``covariates``.
     covariates
         Names of the channels behind the seven of every bar.
+    programs
+        Folder where the catalogue's program for whole panels is kept from one process to the next; ``None``: each
+        records it. That of other ``features`` is never kept.
 
     Raises
     ------
@@ -49,8 +54,15 @@ class FeatureGraph(nn.Module):
         If there is no feature or a name occurs twice.
     """
 
-    def __init__(self, features: Sequence[Feature] | None = None, *, covariates: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        features: Sequence[Feature] | None = None,
+        *,
+        covariates: Sequence[str] = (),
+        programs: Path | None = None,
+    ) -> None:
         super().__init__()
+        self._programs = programs if features is None else None
         self.covariates = tuple(covariates)
         self.channels = (*BAR_CHANNELS, *self.covariates)
         self.features = catalogue(self.covariates) if features is None else tuple(features)
@@ -62,7 +74,6 @@ class FeatureGraph(nn.Module):
                 "that of a covariate, rename the covariate"
             )
         self.lookback = max(feature.lookback for feature in self.features)
-        self.fused = fuse(tuple(feature.function for feature in self.features), len(self.covariates))
         bounds = torch.tensor([feature.bounds for feature in self.features], dtype=torch.float32)
         self.low: Tensor
         self.high: Tensor
@@ -74,9 +85,32 @@ class FeatureGraph(nn.Module):
         """Smallest and largest value of every feature."""
         return tuple(feature.bounds for feature in self.features)
 
+    @cached_property
+    def fused(self) -> fx.GraphModule:
+        """The features as one module, see ``fuse``; a program for whole panels does without."""
+        return fuse(self._functions(), len(self.covariates))
+
     def program(self) -> Program:
-        """The features as a program for whole panels."""
-        return read_program(tuple(feature.function for feature in self.features), len(self.covariates))
+        """The features as a program for whole panels.
+
+        Raises
+        ------
+        FeatureError
+            If a feature uses an operation that no step computes.
+        StorageError
+            The disk refuses to keep it.
+        """
+        return self._program
+
+    @cached_property
+    def _program(self) -> Program:
+        def record() -> Program:
+            return read_program(self._functions(), len(self.covariates))
+
+        return record() if self._programs is None else kept_program(self._programs, len(self.covariates), record)
+
+    def _functions(self) -> tuple[Callable[[Bars], Tensor], ...]:
+        return tuple(feature.function for feature in self.features)
 
     def forward(self, bars: Tensor) -> Tensor:
         """Features ``[..., feature, session]`` of bars ``[..., channel, session]``: of session t from bars up to t."""
