@@ -38,7 +38,6 @@ _variants = _resources["models"].chosen_variants()
 model_assets = [make_model_asset(variant) for variant in _variants]
 artifact_assets = [make_artifact_asset(*made) for made in zip(_variants, model_assets, strict=True)]
 predictor_assets = [make_predictor_asset(*made) for made in zip(_variants, artifact_assets, strict=True)]
-_resources["models"].adopted()  # a file that cannot be used is refused here, and not at the first training
 _external = _resources["models"].external()
 external_assets = [make_external_asset(model) for model in _external]
 experiment = make_experiment_asset(
@@ -57,6 +56,12 @@ for _folder in (_settings.home, Path(".dagster"), Path(os.environ.get("DAGSTER_H
     _tightened = tighten(_folder)
     if _tightened:
         logging.getLogger("financial_assets").warning(_tightened)
+
+# Only a warning: the state folder remembers the file, and when that is gone, signals must still be made. Each training
+# refuses it.
+_adoption_problem = _resources["models"].adoption_problem()
+if _adoption_problem:
+    logging.getLogger("financial_assets").warning(_adoption_problem)
 
 defs = dg.Definitions(
     assets=[

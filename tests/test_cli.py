@@ -56,16 +56,14 @@ try:
     main()
 except SystemExit as ended:
     code = ended.code
-from financial_assets.errors import SettingsError
-try:
-    import financial_assets.definitions
-except SettingsError as refused:
-    print("definitions refused:", refused)
+print("the definitions follow", file=sys.stderr)
+from financial_assets.definitions import defs
+print("jobs:", *sorted(job.name for job in defs.jobs))
 sys.exit(code)
 """
 
 
-def test_settings_that_cannot_be_adopted_are_refused_before_anything_runs(tmp_path: Path) -> None:
+def test_settings_that_cannot_be_adopted_are_refused_before_anything_runs_and_stop_no_other_job(tmp_path: Path) -> None:
     """A process of its own: the definitions keep the settings that they were first imported with."""
     (tmp_path / "dagster.yaml").touch()
     home, file = tmp_path / "home", tmp_path / "adopted.yaml"
@@ -82,8 +80,12 @@ def test_settings_that_cannot_be_adopted_are_refused_before_anything_runs(tmp_pa
     assert ran.returncode == 1
     refusal = f"HYPERPARAMETERS: {file}: variant 'baseline' has no setting 'learning_rat'"
     assert f"Error: {refusal}" in ran.stderr
-    assert f"definitions refused: {refusal}" in ran.stdout, "every job loads them before its first asset"
+    before, after = ran.stderr.split("the definitions follow")
     assert "Traceback" not in ran.stderr
+    assert before.count(refusal) == 1, "an error, and no warning beside it"
+    assert f"{refusal}" in after, "every job loads the definitions, which warn"
+    assert "until then nothing can be trained, and everything else goes on" in after
+    assert "daily" in ran.stdout.split("jobs:")[1].split()
     assert not home.exists(), "a state folder would remember the file"
 
 

@@ -38,11 +38,12 @@ def run() -> None:
         from financial_assets.tracking.owners import owner_tags
 
         with dg.DagsterInstance.from_config(str(instance_home)) as instance, sweeping(instance, report):
+            resources = make_resources(settings)
+            resources["models"].adopted()  # a file that cannot be used is refused now, and not at the first training
+            resources["ab_test"].check_participants()  # likewise
             # Not before Dagster has made its folder, which the definitions make private.
             from financial_assets.definitions import defs
 
-            resources = make_resources(settings)
-            resources["ab_test"].check_participants()  # now, and not after the training
             tracker, run_id = resources["models"].tracker(), make_new_run_id()
             end_dead_tracked_runs(tracker, report)
             # Dagster replaces the job's executor here, which would have named the owner and opened the MLflow run.

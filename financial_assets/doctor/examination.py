@@ -23,6 +23,9 @@ def check_settings() -> Checked[Installation]:
     except MarketDataError as error:
         raise LayerError(str(error), "correct the file, or the setting, that is named") from error
     detail = f"{len(settings.tickers)} tickers from {settings.price_source}, served by {settings.serving_target}"
+    problem = installation.models.adoption_problem()
+    if problem:
+        return Checked(installation, f"{detail}; {problem}", "correct HYPERPARAMETERS, or the file that it names")
     return Checked(installation, detail)
 
 

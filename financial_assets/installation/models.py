@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
-from financial_assets.errors import TrainingError
+from financial_assets.errors import SettingsError, TrainingError
 from financial_assets.tracking import MlflowTracker, ModelRegistry
 
 if TYPE_CHECKING:
@@ -208,7 +208,7 @@ class ModelStore(BaseModel):
             registry=self.registry(),
             sequence_length=self.sequence_length,
             max_epochs=self.max_epochs,
-            adopted=self.adopted().settings,
+            adopted=lambda: self.adopted().settings,
             seed=self.seed,
             device=self.device,
             progress=self.progress,
@@ -280,6 +280,18 @@ class ModelStore(BaseModel):
         return (
             Adopted() if self.hyperparameters is None else read_hyperparameters(Path(self.hyperparameters).expanduser())
         )
+
+    def adoption_problem(self) -> str | None:
+        """Why nothing can be trained with ``HYPERPARAMETERS``, and what fixes it; ``None`` where it can.
+
+        A file that has been deleted since, or was edited wrongly, stops trainings alone: signals of models that have
+        long been trained must not wait for it.
+        """
+        try:
+            self.adopted()
+        except SettingsError as error:
+            return f"{error}; until then nothing can be trained, and everything else goes on"
+        return None
 
     @property
     def walk_forward_folder(self) -> Path:

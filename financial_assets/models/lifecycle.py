@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,8 @@ class ModelLifecycle:
     max_epochs
         Upper limit of every variant's epochs; it counts as one of the variant's own settings.
     adopted
-        Settings, by variant, that take the place of the variant's own; see ``models.search.adoption``.
+        Gives the settings, by variant, that take the place of the variant's own; see ``models.search.adoption``. It
+        is called when something is to be trained, so that what only reads models needs no file of settings.
     bayes_accuracy
         What the best possible predictor of a simulated market gets right: the leak alarm's bound there.
     price_source
@@ -80,14 +81,21 @@ class ModelLifecycle:
     device: str = "auto"
     progress: bool = False
     max_epochs: int | None = None
-    adopted: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    adopted: Callable[[], Mapping[str, Mapping[str, Any]]] = dict
     bayes_accuracy: float | None = None
     price_source: str = "unknown"
 
     def as_trained(self, variant: Variant) -> Variant:
-        """The variant with the settings that its trainings have here: adopted ones, and the limit of epochs."""
-        adopted = replace(adopt(variant, self.adopted), members=tuple(adopt(m, self.adopted) for m in variant.members))
-        return adopted.limited(self.max_epochs)
+        """The variant with the settings that its trainings have here: adopted ones, and the limit of epochs.
+
+        Raises
+        ------
+        SettingsError
+            The adopted settings cannot be read.
+        """
+        settings = self.adopted()
+        members = tuple(adopt(member, settings) for member in variant.members)
+        return replace(adopt(variant, settings), members=members).limited(self.max_epochs)
 
     def develop(
         self,
@@ -107,6 +115,8 @@ class ModelLifecycle:
 
         Raises
         ------
+        SettingsError
+            The adopted settings cannot be read; nothing is trained.
         TrainingError
             It cannot be trained; its run ends as FAILED.
         """

@@ -132,6 +132,10 @@ def test_a_file_that_cannot_be_adopted_stops_the_training(world: World, tmp_path
     assert "HYPERPARAMETERS" in data.error.cause.message
 
 
+def test_what_does_not_train_needs_no_file_of_settings(world: World, tmp_path: Path) -> None:
+    assert world.run(EXPLANATION, hyperparameters=tmp_path / "deleted.yaml").success
+
+
 def test_an_explanation_is_kept_shown_and_logged(world: World) -> None:
     shown = metadata(world.first, "explanations__baseline")
     assert shown["model"] == metadata(world.first, "models__baseline")["fingerprint"]

@@ -38,6 +38,14 @@ def test_a_malformed_policy_is_a_setting(home: Path, monkeypatch: pytest.MonkeyP
     named_first("settings", detail="is not YAML", remedy="variable")
 
 
+def test_a_deleted_file_of_hyperparameters_is_a_warning(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HYPERPARAMETERS", str(home / "deleted.yaml"))
+    settings, *others = examine()
+    assert (settings.state, settings.remedy) == ("warn", "correct HYPERPARAMETERS, or the file that it names")
+    assert f"HYPERPARAMETERS: {home / 'deleted.yaml'} cannot be read" in settings.detail
+    assert "not reached" not in {finding.state for finding in others[:2]}
+
+
 def test_a_damaged_table_of_covariates_is_a_setting(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

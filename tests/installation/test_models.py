@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from financial_assets.errors import SettingsError
 from financial_assets.installation import ModelStore, configure
 from financial_assets.market.panel import PricePanel
 from financial_assets.models.search.result import TrialRecord
@@ -119,3 +121,30 @@ def test_adopted_settings_keep_what_they_were_chosen_on(tmp_path: Path) -> None:
     assert found.adopted().chosen_until == {"baseline": pd.Timestamp("2009-02-03")}
     assert found.lifecycle().as_trained(VARIANTS["baseline"]).hidden == 8
     assert configure(ModelStore, load_settings(financial_assets_home=tmp_path)).adopted().settings == {}
+    assert found.adoption_problem() is None
+
+
+def test_a_remembered_file_that_was_deleted_stops_trainings_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "adopted.yaml"
+    marker = {"PRICE_SOURCE": "sample", "settings": {"HYPERPARAMETERS": str(gone)}}
+    (tmp_path / "market.json").write_text(json.dumps(marker))
+    (tmp_path / "training.json").write_text("{}")  # the folder holds state
+    store = configure(ModelStore, load_settings(financial_assets_home=tmp_path))
+    assert store.hyperparameters == str(gone)
+    lifecycle = store.lifecycle()  # as drift, predictors, predictions and the evaluation ask for it
+    with pytest.raises(SettingsError, match="HYPERPARAMETERS=") as refused:
+        lifecycle.as_trained(VARIANTS["baseline"])
+    said = f"HYPERPARAMETERS: {gone} cannot be read: No such file or directory; restore it, name another file, or set"
+    assert str(refused.value).startswith(said)
+    assert (
+        store.adoption_problem() == f"{refused.value}; until then nothing can be trained, and everything else goes on"
+    )
+    gone.write_text("baseline: {hidden: 8}\n")
+    assert lifecycle.as_trained(VARIANTS["baseline"]).hidden == 8, "the next training reads the file anew"
+    gone.unlink()
+    monkeypatch.setenv("HYPERPARAMETERS", "")  # as the message says
+    own = configure(ModelStore, load_settings(financial_assets_home=tmp_path))
+    assert own.adoption_problem() is None
+    assert own.lifecycle().as_trained(VARIANTS["baseline"]) == VARIANTS["baseline"]

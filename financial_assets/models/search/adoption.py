@@ -77,7 +77,10 @@ def read_hyperparameters(path: Path) -> Adopted:
         document = yaml.load(path.read_text(encoding="utf-8"), Loader=_Strict)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise SettingsError(f"{SETTING}: {path} cannot be read: {reason}") from error
+        raise SettingsError(
+            f"{SETTING}: {path} cannot be read: {reason}; restore it, name another file, or set {SETTING} to nothing "
+            f"({SETTING}=) to train with the variants' own settings"
+        ) from error
     except yaml.YAMLError as error:
         raise SettingsError(f"{SETTING}: {path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(document, dict) or not all(isinstance(values, dict) for values in document.values()):
