@@ -28,7 +28,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow.dataset
+import pyarrow.dataset  # pyright: ignore[reportUnusedImport] # importing it is no part of reading
 import pyarrow.parquet
 import torch
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 from financial_assets.experiment.metrics.registry import metrics_of
 from financial_assets.experiment.paired_score import PairedMetric
@@ -55,7 +56,7 @@ class Criteria:
         rules = test or TestPolicy()
         asked, basis = rules.asked(), "the rollout policy, because no test is registered"
         metric = metrics_of(asked.question)[0].name if asked.metric == "auto" else asked.metric
-        planned = asked.planned(metric, rules)
+        planned = asked.planned(cast(PairedMetric, metric), rules)
         return cls._of(planned, guardrails or GuardrailPolicy(), MUST_BEAT, basis)
 
     @classmethod
