@@ -27,13 +27,16 @@ from financial_assets.experiment.report.decision_case import case_of
 from financial_assets.experiment.report.html import Provenance, html, plots, write_report
 from financial_assets.experiment.report.questions import question_lines
 from financial_assets.experiment.report.style import standalone
-from financial_assets.experiment.rollout.registration import Registration
-from financial_assets.experiment.rollout.state import Rollout
 from financial_assets.market.panel import PricePanel
 from financial_assets.metadata import link, plot, table
 from financial_assets.resources import ABTest, Market, Models, Serving
 from financial_assets.tracking import REGISTERED_MODEL
-from financial_assets.workflows.decisions import BaselinePredictions, decide_as_of, update_allocation
+from financial_assets.workflows.decisions import (
+    BaselinePredictions,
+    decide_as_of,
+    unasked_questions,
+    update_allocation,
+)
 from financial_assets.workflows.replay import run_replay
 
 GROUP = "evaluation"
@@ -111,9 +114,9 @@ def ab_evaluation(
     known = KnownPrices.of(panel, market.clock().now())
     judgements = decide_as_of(known, baselines, models, ab_test, lineage_tags(context, models))
     update_allocation(judgements, known, ab_test)
+    unasked = unasked_questions(ab_test)
     with ab_test.log() as log:
         epoch = ab_test.current_epoch(log)
-        unasked = Registration(Rollout(log, ab_test.policy())).unasked()
         routed = log.routed(epoch.experiment, columns=ROUTED_COLUMNS)
         direct = KeptPredictions(ab_test.predictions_folder).direct(log, DIRECT_COLUMNS)
         epochs = log.epochs(epoch.experiment)

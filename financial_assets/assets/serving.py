@@ -14,6 +14,7 @@ from financial_assets.experiment.metrics.choice import MeasuredDays
 from financial_assets.experiment.plan.expected_deviation import expected_deviations
 from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.experiment.plan.sections import QuestionPolicy
+from financial_assets.experiment.plan.whole_rule.figures import WholeRulePower
 from financial_assets.experiment.plan.whole_rule.power import simulate_power
 from financial_assets.experiment.rollout.controller import ExperimentController
 from financial_assets.experiment.rollout.renumbering import follow_registry
@@ -112,6 +113,11 @@ def make_experiment_asset(predictors: Sequence[dg.AssetsDefinition], made: Colle
         challenger's plan is registered before its first evidence.
         """
         target, registry = serving.target(), models.registry()
+
+        def power_of(plan: ExperimentPlan) -> WholeRulePower:
+            context.log.info(f"the question of {plan.question} is decided by {metric_and_why(plan)}")
+            return simulate_power(plan, progress=context.log.info)
+
         with ab_test.log() as log:
             rollout = Rollout(log, ab_test.policy())
             # The registry may number the arms' versions differently by now.
@@ -125,7 +131,7 @@ def make_experiment_asset(predictors: Sequence[dg.AssetsDefinition], made: Colle
             plans = ExperimentController(rollout).register(
                 lambda challenger, asked: _measured_days(context, market, models, epoch.champion, challenger, asked),
                 market.clock().now(),
-                whole_rule=lambda plan: simulate_power(plan, progress=context.log.info),
+                whole_rule=power_of,
             )
             for unasked in ExperimentController(rollout).unasked():
                 context.log.warning(unasked.sentence)

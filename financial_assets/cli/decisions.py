@@ -37,7 +37,7 @@ def decide(explain: bool, as_json: bool, digest: str | None) -> None:
 
     from financial_assets.experiment.decision.words import reasons_in_words
     from financial_assets.experiment.report.questions import label_of
-    from financial_assets.workflows.decisions import decide_now, repeat_decision
+    from financial_assets.workflows.decisions import decide_now, repeat_decision, unasked_questions
 
     market, models, ab_test = installation.market, installation.models, installation.ab_test
     if digest is not None:
@@ -70,6 +70,8 @@ def decide(explain: bool, as_json: bool, digest: str | None) -> None:
             console.print(Padding(reason, (0, 0, 0, 2)), highlight=False)
         if explain:
             _explain(console, plan, decision)
+    for unasked in unasked_questions(ab_test) if judgements else ():
+        console.print(unasked.sentence[:1].upper() + unasked.sentence[1:] + ".", highlight=False)
 
 
 @click.command(epilog=examples("approve 3f0c9a1b2d4e", "approve 3f0c9a1b2d4e --by 'Jane Doe'"))

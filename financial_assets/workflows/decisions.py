@@ -21,6 +21,7 @@ from financial_assets.experiment.outcomes import KnownPrices
 from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.experiment.rollout.adaptive import is_adaptive
 from financial_assets.experiment.rollout.controller import ExperimentController
+from financial_assets.experiment.rollout.registration import UnaskedQuestion
 from financial_assets.experiment.rollout.routing import apply_epoch, point_aliases
 from financial_assets.experiment.rollout.state import Rollout
 from financial_assets.experiment.rollout.steps import apply_decisions
@@ -157,6 +158,12 @@ def decide_as_of(
         atomic_write_text(path, decision.document)
         track_decision(models.tracker(), judgement.plan, decision, made_in)
     return judgements
+
+
+def unasked_questions(ab_test: ABTestState) -> tuple[UnaskedQuestion, ...]:
+    """The policy's questions about the present challengers that have no plan, and why."""
+    with _controller(ab_test) as controller:
+        return controller.unasked()
 
 
 def update_allocation(judgements: Sequence[Judgement], known: KnownPrices, ab_test: ABTestState) -> None:

@@ -181,7 +181,8 @@ class EpochRun:
         decisions, epoch = self.context.hooks.decide()
         plans = [self.context.log.plan_of(made) for made in decisions]
         self.board.decided(decisions, plans)
-        self.context.counts.decisions += len(decisions)
+        newest = max((decision.as_of for decision in decisions), default="")  # an earlier answer may still stand
+        self.context.counts.decisions += sum(decision.as_of == newest for decision in decisions)
         if epoch == self.epoch:
             return None
         self.context.counts.epochs += 1

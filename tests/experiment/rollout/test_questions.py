@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import sqlalchemy as sa
 
-from financial_assets.errors import ExperimentError
+from financial_assets.errors import ExperimentError, LogError
 from financial_assets.experiment.arms import Arm
 from financial_assets.experiment.decision.evidence import Judgement, leading_decision
 from financial_assets.experiment.decision.history import EvidenceHistory
@@ -21,6 +22,7 @@ from financial_assets.experiment.metrics.registry import METRICS
 from financial_assets.experiment.outcomes import KnownPrices, outcome_frame
 from financial_assets.experiment.plan.plan import DailyDeviation, ExperimentPlan
 from financial_assets.experiment.plan.policy import ArmPolicy, QuestionPolicy, RolloutPolicy
+from financial_assets.experiment.prediction_log import schema
 from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.experiment.prediction_log.records import Forecast, Result
 from financial_assets.experiment.report.questions import question_lines
@@ -272,6 +274,19 @@ def test_a_question_that_a_policy_gains_waits_for_free_error_probability(log: Pr
     assert [(plan.question, plan.family) for plan in plans] == [("direction", 1), ("risk", 2)]
     assert plans[1].starts_after == f"{AFTER[23]:%Y-%m-%d}", "what was seen before is no evidence"
     assert [one.days for one in decisions(gained, AFTER[24])] == [24, 0]
+
+
+def test_a_plan_of_a_question_is_registered_once_and_an_edited_one_is_noticed(log: PredictionLog) -> None:
+    direction, risk = begin(log, rules(RISK)).plans()
+    for plan in (direction, risk):
+        assert log.register_plan(replace(plan, registered_as_of="2011-01-03")) == plan
+    assert log.plans("ab-experiment", CHAMPION, CHALLENGER) == (direction, risk)
+    with log.engine.begin() as connection:
+        edited = risk.to_json().replace('"plausible_effect":0.4', '"plausible_effect":0.1')
+        connection.execute(sa.update(schema.question_plans).values(document=edited))
+    assert log.plan("ab-experiment", CHAMPION, CHALLENGER) == direction
+    with pytest.raises(LogError, match="was edited"):
+        log.plans("ab-experiment", CHAMPION, CHALLENGER)
 
 
 def test_a_running_pair_keeps_the_question_that_moves_its_traffic(log: PredictionLog) -> None:
