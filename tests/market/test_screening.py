@@ -56,7 +56,7 @@ def test_the_real_bars_raise_two_doubts_apples_worst_day_and_a_copied_one(sample
     ]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(deadline=None)
 @given(
     factor=st.sampled_from([10.0, 0.1, 100.0, 0.01, 1000.0, 7.3, 3.0]),
     first=st.integers(1, 60),
@@ -292,7 +292,7 @@ def test_an_override_cannot_accept_what_no_panel_can_hold(make_prices: MakePrice
 CELLS = st.sampled_from([np.nan, np.inf, -1.0, 0.0, 1e-12, 1e9, 1e308])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(deadline=None)
 @given(st.data())
 def test_whatever_is_planted_what_is_accepted_makes_a_panel(make_prices: MakePrices, data: st.DataObject) -> None:
     prices = make_prices(count=60)

@@ -102,12 +102,13 @@ def split_by_epochs(rng: np.random.Generator, champion: float, *, epoch: int, fo
     return math.exp(-sum(one.log_e for one in alone)) if forgets else test.p_value
 
 
-def test_a_mismatch_is_found_however_often_the_weights_are_registered_anew() -> None:
+@pytest.mark.parametrize("worlds", [50, pytest.param(200, marks=pytest.mark.statistics)])
+def test_a_mismatch_is_found_however_often_the_weights_are_registered_anew(worlds: int) -> None:
     rng = np.random.default_rng(7)
-    found = np.mean([split_by_epochs(rng, 0.65, epoch=100) <= 0.001 for _ in range(200)])
-    as_if_new = np.mean([split_by_epochs(rng, 0.65, epoch=100, forgets=True) <= 0.001 for _ in range(200)])
+    found = np.mean([split_by_epochs(rng, 0.65, epoch=100) <= 0.001 for _ in range(worlds)])
+    as_if_new = np.mean([split_by_epochs(rng, 0.65, epoch=100, forgets=True) <= 0.001 for _ in range(worlds)])
     assert found > 0.6 > 0.3 > as_if_new
-    assert not any(split_by_epochs(rng, 0.7, epoch=100) <= 0.005 for _ in range(200))
+    assert not any(split_by_epochs(rng, 0.7, epoch=100) <= 0.005 for _ in range(worlds))
 
 
 def test_what_an_epoch_bets_on_does_not_depend_on_its_own_requests() -> None:
@@ -148,9 +149,10 @@ def test_no_gain_is_expected_up_to_the_allowed_rate(rate: float, gains: bool) ->
     assert mean > 1.5 if gains else mean <= 1 + 1e-9
 
 
-def test_a_slow_arm_is_found_soon_a_good_one_hardly_ever() -> None:
+@pytest.mark.parametrize("worlds", [400, pytest.param(2000, marks=pytest.mark.statistics)])
+def test_a_slow_arm_is_found_soon_a_good_one_hardly_ever(worlds: int) -> None:
     rng, n = np.random.default_rng(3), np.arange(1, 1001)
-    slow, good = rng.random((600, 1000)) < 0.05, rng.random((2000, 1000)) < 0.01
+    slow, good = rng.random((3 * worlds // 10, 1000)) < 0.05, rng.random((worlds, 1000)) < 0.01
     found = log_e_of_rate(slow, 1, 0.01) >= math.log(100)
     assert np.median(found.argmax(axis=1) + 1) <= 150
     assert (log_e_of_rate(good, 1, 0.01) >= math.log(100)).any(axis=1).mean() <= 0.012

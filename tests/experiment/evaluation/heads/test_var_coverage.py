@@ -86,20 +86,21 @@ def test_p_values_count_the_tests_of_the_arm() -> None:
         assert tail.frequency <= tail.frequency_holm <= min(8 * tail.frequency, 1.0) + 1e-12
 
 
-def test_intervals_of_overlapping_weeks_hold_what_they_promise() -> None:
+@pytest.mark.parametrize(("worlds", "fewest"), [(40, 30), pytest.param(200, 168, marks=pytest.mark.statistics)])
+def test_intervals_of_overlapping_weeks_hold_what_they_promise(worlds: int, fewest: int) -> None:
     """Of right forecasters, some 95 % have the promised share inside; intervals for separate days far fewer.
 
-    A binomial of 200 with 90 % is below 168 once in a thousand.
+    With 90 %, fewer than 168 of 200 have it inside three times in a thousand, and fewer than 30 of 40 once or twice.
     """
     inside, naive = 0, 0
-    for seed in range(200):
+    for seed in range(worlds):
         tail = found_of(universe(250, 10, seed))[5, "lower", 0.95]
         assert tail.share is not None
         inside += tail.share.low <= 0.05 <= tail.share.high
         half = 1.96 * (0.05 * 0.95 / tail.rows) ** 0.5
         naive += abs(tail.share.estimate - 0.05) <= half
-    assert inside >= 168, inside
-    assert naive < 120, naive
+    assert inside >= fewest, inside
+    assert naive < 0.6 * worlds, naive
 
 
 def test_an_arm_of_an_earlier_version_has_one_horizon_beside_one_with_two() -> None:
