@@ -19,10 +19,9 @@ def read_rows(path: Path, span: Span, columns: list[str] | None) -> pyarrow.Tabl
     """Rows of a Parquet file: those of the span, of few tickers no others, and of kind ``rescaled``.
 
     Most reads are of the last sessions, a few row groups. There the threads and the plan of pyarrow's scanner take
-    several times as long as the reading: these are read one after the other, where they lie.
+    as long as the reading, on a busy machine several times as long: one thread reads these one after the other.
     """
-    is_part = span.start is not None or span.end is not None
-    with pyarrow.parquet.ParquetFile(path, read_dictionary=["ticker"], memory_map=is_part) as file:
+    with pyarrow.parquet.ParquetFile(path, read_dictionary=["ticker"]) as file:
         groups = [number for number in range(file.num_row_groups) if _is_needed(file.metadata.row_group(number), span)]
         rows = file.read_row_groups(groups, columns=columns, use_threads=len(groups) > _FEW_GROUPS)
     # Without rows, the tickers have no type that names could be compared with.
