@@ -20,7 +20,6 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 import pyarrow
-import pyarrow.compute
 import pyarrow.parquet
 from pydantic import TypeAdapter, ValidationError
 
@@ -29,9 +28,9 @@ from financial_assets.errors import MarketDataError
 from financial_assets.market.frames import PRICE_COLUMNS, VALUE_COLUMNS, empty_prices, hash_prices
 from financial_assets.market.index.histories import load_histories, save_histories
 from financial_assets.market.log.history import Change, ChangesFile, History
+from financial_assets.market.log.reading import read_rows
 from financial_assets.market.log.replay import (
     BAR,
-    RESCALED,
     Span,
     of_span,
     replayed,
@@ -264,7 +263,7 @@ class PriceLog:
                 found = histories.read(span.tickers)
                 if found is not None:
                     return found if span.end is None else found[found["date"] <= pd.Timestamp(span.end)]
-        return of_span(self._load(self.base, span.condition()), span)
+        return of_span(self._load(self.base, span), span)
 
     def _write_histories(self, bars: pd.DataFrame, content_hash: str) -> None:
         # A base of one row group is read as a whole in any case.
@@ -280,10 +279,7 @@ class PriceLog:
         return pd.concat([part[columns] for part in parts], ignore_index=True)
 
     def _changes_in(self, file: ChangesFile, span: Span | None = None) -> pd.DataFrame:
-        condition = None if span is None else span.condition()
-        if condition is not None:
-            condition |= pyarrow.compute.field("kind") == RESCALED
-        rows = self._load(self.folder / file.name, condition)
+        rows = self._load(self.folder / file.name, span)
         if not {"kind", "change"} <= set(rows):
             raise self._damaged(self.folder / file.name, "it holds no changes")
         return rows if span is None else of_span(rows, span)
@@ -291,14 +287,16 @@ class PriceLog:
     def _load(
         self,
         path: Path,
-        condition: pyarrow.compute.Expression | None,
+        span: Span | None,
         wanted: Sequence[str] = PRICE_COLUMNS,
     ) -> pd.DataFrame:
-        """Rows of a file; the tickers are a categorical column, which is sorted and looked through by its codes."""
+        """Rows of a file, those of ``span`` at least, and whatever rescales others.
+
+        The tickers are a categorical column, which is sorted and looked through by its codes.
+        """
         try:
             only = None if wanted == PRICE_COLUMNS else list(wanted)
-            table = pyarrow.parquet.read_table(path, columns=only, filters=condition, read_dictionary=["ticker"])
-            frame = table.to_pandas()
+            frame = read_rows(path, Span() if span is None else span, only).to_pandas()
             columns = [name for name in ("kind", "change", *wanted) if name in frame or name in wanted]
             # Each of these steps would copy all values, whether it changes anything or not.
             frame = frame if list(frame) == columns else frame[columns]

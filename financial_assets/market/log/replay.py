@@ -35,19 +35,27 @@ class Span:
         begins = self.start is None or (other.start is not None and self.start <= other.start)
         return has_tickers and begins and (self.end is None or (other.end is not None and other.end <= self.end))
 
-    def condition(self) -> pyarrow.compute.Expression | None:
-        """The same for pyarrow; without the tickers where there are so many that it is quicker to look later."""
-        conditions: list[pyarrow.compute.Expression] = []
-        column = pyarrow.compute.field
+    def may_include(self, first: dt.datetime, last: dt.datetime) -> bool:
+        """Whether any session from ``first`` to ``last`` is asked for."""
+        is_begun = self.start is None or last >= pd.Timestamp(self.start)
+        return is_begun and (self.end is None or first <= pd.Timestamp(self.end))
+
+    def includes(self, rows: pyarrow.Table) -> pyarrow.ChunkedArray | None:
+        """Which rows are asked for, ``None``: all.
+
+        Tickers are left aside where there are so many that it is quicker to look later (``of_span``).
+        """
+        conditions: list[pyarrow.ChunkedArray] = []
         if self.tickers is not None and len(self.tickers) <= _MANY:
-            conditions.append(column("ticker").isin(pyarrow.array(self.tickers, pyarrow.string())))
+            named = pyarrow.array(self.tickers, pyarrow.string())
+            conditions.append(pyarrow.compute.is_in(rows["ticker"], value_set=named))
         if self.start is not None:
-            conditions.append(column("date") >= pd.Timestamp(self.start))
+            conditions.append(pyarrow.compute.greater_equal(rows["date"], pd.Timestamp(self.start)))
         if self.end is not None:
-            conditions.append(column("date") <= pd.Timestamp(self.end))
-        whole: pyarrow.compute.Expression | None = None
+            conditions.append(pyarrow.compute.less_equal(rows["date"], pd.Timestamp(self.end)))
+        whole: pyarrow.ChunkedArray | None = None
         for condition in conditions:
-            whole = condition if whole is None else whole & condition
+            whole = condition if whole is None else pyarrow.compute.and_(whole, condition)
         return whole
 
 

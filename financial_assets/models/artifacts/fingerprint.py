@@ -24,7 +24,7 @@ from financial_assets.models.variants import Variant
 DECIDING = (
     *(f"features.{name}" for name in ("bars", "catalogue", "feature", "fusion", "graph", "primitive")),
     *(f"features.{name}" for name in ("rolling", "series", "windows")),
-    *(f"features.panels.{name}" for name in ("buffers", "eager", "operations", "program")),
+    *(f"features.panels.{name}" for name in ("buffers", "eager", "kept_program", "operations", "program")),
     *(f"features.indicators.{family}" for family in FAMILIES),
     "market.outcomes",
     "market.panel:listed_bars",
