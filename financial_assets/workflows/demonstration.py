@@ -36,6 +36,7 @@ _TICKERS = ("AAPL", "MSFT")
 _EXPERIMENT = "demonstration-experiment"
 _SEEDS = (1, 2)
 _DRAWN_SESSIONS = 40
+_PATIENCE_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -165,6 +166,8 @@ def plant(pair: PlantedPair, folder: Path) -> None:
             "horizon_sessions": HORIZON,
             "looks": LOOKS,
         },
+        # What is shown is evidence: a machine that is busy with other things must not end it.
+        "guardrails": {"latency_objective_s": _PATIENCE_S},
     }
     atomic_write_text(folder / "policy.yaml", yaml.safe_dump(policy, sort_keys=False))
 
