@@ -84,19 +84,14 @@ def test_the_graph_gets_these_settings_and_no_others(planted: Path, monkeypatch:
         asked.append({"command": command, **given})
         return subprocess.CompletedProcess(command, 0)
 
-    monkeypatch.setenv("PRICE_SOURCE", "yahoo")
-    monkeypatch.setenv("ROLLOUT_POLICY", "mine.yaml")
-    monkeypatch.setenv("DAGSTER_HOME", "/elsewhere")
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setattr(subprocess, "run", run)
     said: list[str] = []
     with pytest.raises(ExperimentError, match="equal: no verdict by the horizon of 252 sessions"):
-        judge(PAIRS[1], planted, said.append)
+        judge(PAIRS[1], planted, said.append, {"DAGSTER_HOME": "/elsewhere", "OMP_NUM_THREADS": "1"})
     assert len(said) == len(asked) == 6
     assert [call["env"]["REPLAY_SESSIONS"] for call in asked] == ["43", "85", "127", "169", "211", "253"]
     first = asked[0]
     assert first["command"] == [sys.executable, "-m", "financial_assets", "run"]
-    assert "PRICE_SOURCE" not in first["env"]
     assert first["env"]["ROLLOUT_POLICY"] == str(planted / "policy.yaml")
     assert first["env"]["FINANCIAL_ASSETS_HOME"] == str(planted / "state")
     assert first["env"]["OMP_NUM_THREADS"] == "1"
@@ -113,17 +108,21 @@ def test_a_run_that_fails_is_named_with_its_last_words(planted: Path, monkeypatc
 
     monkeypatch.setattr(subprocess, "run", run)
     with pytest.raises(ExperimentError, match=r"financial-assets run failed, see .*output\.log: .*the disk is full"):
-        judge(PAIRS[1], planted, lambda _: None)
+        judge(PAIRS[1], planted, lambda _: None, {})
 
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """The command with verdicts that are given instead of judged."""
     stopped: list[str] = []
-    monkeypatch.setattr(demonstration, "stop", lambda place: stopped.append(place.name))
+    monkeypatch.setenv("PRICE_SOURCE", "yahoo")
+    monkeypatch.setenv("HARMLESS", "1")
+    monkeypatch.setattr(demonstration, "stop", lambda place, environment: stopped.append(place.name))
 
     def call(*arguments: str, said: str | None = None, fails: bool = False) -> Any:
-        def verdict(pair: Any, place: Path, progress: Any) -> Verdict:
+        def verdict(pair: Any, place: Path, progress: Any, environment: dict[str, str]) -> Verdict:
+            assert "PRICE_SOURCE" not in environment, "settings of the caller do not count"
+            assert environment["HARMLESS"] == "1"
             if fails:
                 raise ExperimentError("the graph failed")
             return Verdict(pair, said or pair.verdict, decided(0.05, 126), place / "record.json", place / "report.html")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -33,17 +34,20 @@ def demonstrate(chosen: tuple[str, ...], folder: Path) -> None:
     """
     from functools import partial
 
+    from financial_assets.settings import Settings
     from financial_assets.workflows.demonstration import PAIRS, judge, stop
 
+    names = {name.upper() for name in Settings.model_fields}
+    environment = {name: value for name, value in os.environ.items() if name.upper() not in names}
     verdicts = []
     for pair in PAIRS:
         if chosen and pair.name not in chosen:
             continue
         place = folder.absolute() / pair.name
         try:
-            verdicts.append(judge(pair, place, partial(click.echo, err=True)))
+            verdicts.append(judge(pair, place, partial(click.echo, err=True), environment))
         finally:
-            stop(place)
+            stop(place, environment)
     for verdict in verdicts:
         decision, pair = verdict.decision, verdict.pair
         click.echo(f"\n{pair.name}: {decision.challenger} {verdict.said} after {decision.days} sessions")

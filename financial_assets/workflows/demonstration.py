@@ -7,10 +7,8 @@ of sessions further each time, until its own rule has come to a verdict.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +18,6 @@ import yaml
 
 from financial_assets.atomic import atomic_write_text
 from financial_assets.errors import ExperimentError, LogNotFoundError
-from financial_assets.settings import Settings
-from financial_assets.settings.market import MarketSettings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,10 +28,12 @@ if TYPE_CHECKING:
 
 HORIZON = 252
 LOOKS = 6
+_EVALUATION_SHARE = 0.2
 _TICKERS = ("AAPL", "MSFT")
 _EXPERIMENT = "demonstration-experiment"
 _SEEDS = (1, 2)
 _DRAWN_SESSIONS = 40
+_PATIENCE_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -137,15 +135,14 @@ def plant(pair: PlantedPair, folder: Path) -> None:
     """
     if (folder / "policy.yaml").exists():
         return
+    from financial_assets.market.panel import build_panel
+    from financial_assets.market.sources.sample import SamplePrices
     from financial_assets.models.external.card import ExternalCard
     from financial_assets.models.external.writing import write_external_model
-    from financial_assets.research.prices import PriceWarning, load_panel
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", PriceWarning)  # the graph reports what it doubts
-        panel = load_panel("sample", tickers=_TICKERS)
-    share = MarketSettings.model_fields["evaluation_share"].default
-    cutoff = panel.sessions[int(len(panel.sessions) * (1 - share)) - 1]  # where the graph puts its own
+    # As the graph reads them: of these bars it leaves none out.
+    panel = build_panel(SamplePrices().fetch(_TICKERS).prices)
+    cutoff = panel.sessions[int(len(panel.sessions) * (1 - _EVALUATION_SHARE)) - 1]  # where the graph puts its own
     heads = planted_heads(panel.until(cutoff), cutoff)
     for name in (pair.champion, pair.challenger):
         card = ExternalCard(
@@ -165,11 +162,13 @@ def plant(pair: PlantedPair, folder: Path) -> None:
             "horizon_sessions": HORIZON,
             "looks": LOOKS,
         },
+        # What is shown is evidence: a machine that is busy with other things must not end it.
+        "guardrails": {"latency_objective_s": _PATIENCE_S},
     }
     atomic_write_text(folder / "policy.yaml", yaml.safe_dump(policy, sort_keys=False))
 
 
-def judge(pair: PlantedPair, folder: Path, progress: Callable[[str], None]) -> Verdict:
+def judge(pair: PlantedPair, folder: Path, progress: Callable[[str], None], environment: Mapping[str, str]) -> Verdict:
     """Run the graph over a pair until its test ends; one that has ended is read from its log.
 
     Parameters
@@ -180,6 +179,8 @@ def judge(pair: PlantedPair, folder: Path, progress: Callable[[str], None]) -> V
         Of this pair; models, policy, state and the output of the graph lie in it.
     progress
         Is told how far it has come.
+    environment
+        Variables that the graph's process has beside its settings; none of them is a setting.
 
     Raises
     ------
@@ -195,7 +196,7 @@ def judge(pair: PlantedPair, folder: Path, progress: Callable[[str], None]) -> V
             f"{pair.name}: {pair.challenger} against {pair.champion}, sessions up to the look on day {look * step}"
         )
         # The outcome of the last session is known one session later.
-        _run_graph(folder, sessions=look * step + 1)
+        _run_graph(folder, environment, sessions=look * step + 1)
     if (verdict := _verdict(pair, folder)) is None:
         raise ExperimentError(f"{pair.name}: no verdict by the horizon of {HORIZON} sessions, see {_log_of(folder)}")
     return verdict
@@ -213,9 +214,9 @@ def verdict_of(decision: Decision) -> str | None:
     return FUTILE if decision.looks and decision.looks[-1].outcome == "futile" else "ended without a winner"
 
 
-def stop(folder: Path) -> None:
+def stop(folder: Path, environment: Mapping[str, str]) -> None:
     """End the serving plane of a pair, if one runs."""
-    _command(folder, ["stop"], {})
+    _command(folder, ["stop"], environment)
 
 
 def _verdict(pair: PlantedPair, folder: Path) -> Verdict | None:
@@ -235,35 +236,29 @@ def _verdict(pair: PlantedPair, folder: Path) -> Verdict | None:
     return None
 
 
-def _run_graph(folder: Path, *, sessions: int) -> None:
+def _run_graph(folder: Path, environment: Mapping[str, str], *, sessions: int) -> None:
     settings = {
         "VARIANTS": "linear",  # the graph wants one of its own; it is scored in pairs and gets no requests
         "EXTERNAL_MODELS": str(folder / "models"),
         "ROLLOUT_POLICY": str(folder / "policy.yaml"),
         "TICKERS": ",".join(_TICKERS),
+        "EVALUATION_SHARE": str(_EVALUATION_SHARE),
         "REPLAY_SESSIONS": str(sessions),
         "PROGRESS": "false",
     }
-    _command(folder, ["run"], settings)
+    _command(folder, ["run"], {**environment, **settings})
 
 
-def _command(folder: Path, arguments: list[str], settings: Mapping[str, str]) -> None:
-    """A command of the command line in a process of its own, with these settings and no others.
+def _command(folder: Path, arguments: list[str], environment: Mapping[str, str]) -> None:
+    """A command of the command line in a process of its own, with this environment and no other.
 
-    Settings of the environment, a ``.env`` of the current folder and Dagster's instance belong to other state.
+    A ``.env`` of the current folder and Dagster's instance belong to other state.
     """
-    names = {name.upper() for name in Settings.model_fields}
-    inherited = {name: value for name, value in os.environ.items() if name.upper() not in names}
     instance = folder / "dagster"
     instance.mkdir(parents=True, exist_ok=True)
     # Without queue, sensors and daemon a run needs nothing of the repository's instance.
     atomic_write_text(instance / "dagster.yaml", "telemetry:\n  enabled: false\n")
-    variables = {
-        **inherited,
-        "DAGSTER_HOME": str(instance),
-        "FINANCIAL_ASSETS_HOME": str(folder / "state"),
-        **settings,
-    }
+    variables = {**environment, "DAGSTER_HOME": str(instance), "FINANCIAL_ASSETS_HOME": str(folder / "state")}
     log = _log_of(folder)
     with log.open("ab") as output:
         done = subprocess.run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,9 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 def test_the_better_head_is_promoted(tmp_path: Path) -> None:
     better, said = PAIRS[0], list[str]()
     try:
-        verdict = judge(better, tmp_path, said.append)
+        verdict = judge(better, tmp_path, said.append, os.environ)
     finally:
-        stop(tmp_path)
+        stop(tmp_path, os.environ)
     assert verdict.said == "promoted" == better.verdict
     record = json.loads(verdict.record.read_text())
     assert record["action"] == "promote"
@@ -33,5 +34,7 @@ def test_the_better_head_is_promoted(tmp_path: Path) -> None:
     assert plan.spread.basis.startswith("251 days of the sessions before the test")
     assert plan.can_promote
     count = len(said)
-    assert judge(better, tmp_path, said.append).decision == verdict.decision, "what has ended is read from its log"
+    assert judge(better, tmp_path, said.append, os.environ).decision == verdict.decision, (
+        "what has ended is read from its log"
+    )
     assert len(said) == count

@@ -13,8 +13,10 @@ import pytest
 from financial_assets.market.panel import PricePanel
 from financial_assets.models.artifacts import mlflow_model
 from financial_assets.models.external import publishing
+from financial_assets.models.external.answers import ExternalGraph
 from financial_assets.models.external.card import ExternalModel
 from financial_assets.models.external.publishing import Admission, admit
+from financial_assets.models.lifecycle import ModelLifecycle
 from financial_assets.models.onnx.export import file_sha256
 from financial_assets.tracking import MlflowTracker, ModelRegistry
 from tests.models.external.graphs import External, write_graph
@@ -54,6 +56,20 @@ def test_a_good_model_is_registered_once(tmp_path: Path, admit_file: Admit, regi
     assert version.tags["licence"] == "Apache-2.0"
     assert version.tags["onnx_sha256"] == file_sha256(path) == file_sha256(first.onnx_path)
     assert [finding["passed"] for finding in first.card["examination"]] == [True] * 8  # type: ignore[attr-defined]
+
+
+def test_a_registered_model_is_known_by_its_graph(tmp_path: Path, admit_file: Admit, registry: ModelRegistry) -> None:
+    """It has no training; its answers on past sessions are asked for."""
+    artifact = admit_file(write_graph(tmp_path / "given")).artifact
+    assert artifact is not None
+    tracker = MlflowTracker(f"sqlite:///{tmp_path}/mlflow.db", "experiment", tmp_path / "artifacts")
+    lifecycle = ModelLifecycle(tmp_path / "models", tracker, registry, sequence_length=10, seed=0)
+    known = lifecycle.known_model(artifact.version)
+    assert known == ExternalGraph(artifact.onnx_path, artifact.data_cutoff)
+    artifact.onnx_path.unlink()
+    again = lifecycle.known_model(artifact.version)
+    assert isinstance(again, ExternalGraph)
+    assert again.path.is_file(), "fetched from the registry"
 
 
 def test_another_file_or_another_card_is_another_version(
