@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ from scipy.special import expit
 
 from financial_assets.experiment.metrics.metric import Metric, Question
 from financial_assets.experiment.metrics.paired import KEYS, PairedDays, paired_days
-from financial_assets.experiment.metrics.registry import METRICS, metrics_of
+from financial_assets.experiment.metrics.registry import GUARDS, METRICS, metrics_of
 from financial_assets.experiment.outcomes import outcome_frame
 from financial_assets.experiment.paired_score import PairedMetric
 from financial_assets.experiment.plan.long_run_spread import inflation_of, long_run_of
@@ -23,7 +24,12 @@ BLOCK = "the calibration block"
 
 
 def expected_deviation(
-    champion: Training, challenger: Training, metric: PairedMetric, tickers: int, panel: PricePanel
+    champion: Training,
+    challenger: Training,
+    metric: PairedMetric,
+    tickers: int,
+    panel: PricePanel,
+    baselines: pd.DataFrame | None = None,
 ) -> DailyDeviation:
     """Standard deviation of the daily paired differences in the block that calibrated the two arms.
 
@@ -40,6 +46,9 @@ def expected_deviation(
         Tickers of the experiment.
     panel
         Prices; those after the data cut-offs are not read.
+    baselines
+        Daily predictions of baselines that have not learned from that block: ``date``, ``ticker``, ``model``, answers.
+        ``None``: how the challenger differs from them is not measured, and simulations of the plan assume it.
 
     Raises
     ------
@@ -47,7 +56,8 @@ def expected_deviation(
         See :meth:`.DailyDeviation.assumed`.
     """
     known = _known(champion, challenger, panel)
-    measured = _measured(_answers(champion), _answers(challenger), METRICS[metric], known)
+    arms = _answers(champion), _answers(challenger)
+    measured = _measured(*arms, METRICS[metric], known, baselines)
     return measured or DailyDeviation.assumed(tickers, metric)
 
 
@@ -97,10 +107,38 @@ def _known(champion: Training, challenger: Training, panel: PricePanel) -> Price
 
 
 def _measured(
-    champion: pd.DataFrame, challenger: pd.DataFrame, metric: Metric, known: PricePanel
+    champion: pd.DataFrame,
+    challenger: pd.DataFrame,
+    metric: Metric,
+    known: PricePanel,
+    baselines: pd.DataFrame | None = None,
 ) -> DailyDeviation | None:
-    outcomes = outcome_frame(known, scaled=True)
-    return deviation_of_days(paired_days(challenger.merge(outcomes, on=KEYS), champion, metric), metric, known)
+    scored = challenger.merge(outcome_frame(known, scaled=True), on=KEYS)
+    days = paired_days(scored, champion, metric)
+    measured = deviation_of_days(days, metric, known)
+    if measured is None:
+        return None
+    others = {
+        f"guard {name}": paired_days(scored, champion, guard)
+        for name, guard in GUARDS.items()
+        if guard.name != metric.name
+    }
+    if baselines is not None:
+        rows = baselines.rename(columns={"date": "session"})
+        for name in metric.baselines:
+            others[f"against {name}"] = paired_days(scored, rows[rows["model"] == name], metric)
+    return replace(measured, beside=_on_the_same_days(days, others))
+
+
+def _on_the_same_days(days: PairedDays, others: Mapping[str, PairedDays]) -> tuple[tuple[str, tuple[float, ...]], ...]:
+    """Series that vary and have a value on each of the days; simulations draw all of them together."""
+    found = list[tuple[str, tuple[float, ...]]]()
+    for name, other in others.items():
+        place = other.sessions.get_indexer(days.sessions)
+        values = other.differences[place]
+        if len(place) and place.min() >= 0 and np.ptp(values) > 0:
+            found.append((name, tuple(map(float, values))))
+    return tuple(found)
 
 
 def _answers(training: Training) -> pd.DataFrame:
