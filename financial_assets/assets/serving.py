@@ -10,7 +10,7 @@ from financial_assets.assets.market import price_panel
 from financial_assets.errors import ManifestError, TargetError, TrainingError
 from financial_assets.experiment.arms import Arm, WeightEpoch
 from financial_assets.experiment.decision.words import power_in_words
-from financial_assets.experiment.plan.expected_deviation import expected_deviation
+from financial_assets.experiment.plan.expected_deviation import block_predictions, expected_deviation
 from financial_assets.experiment.plan.plan import DailyDeviation, ExperimentPlan
 from financial_assets.experiment.plan.whole_rule.power import simulate_power
 from financial_assets.experiment.rollout.controller import ExperimentController
@@ -242,7 +242,14 @@ def _expected_deviation(
     except TrainingError as error:  # e.g. registered by somebody else's training
         context.log.warning(f"the plan assumes a daily deviation of the arms' scores, because {error}")
         return DailyDeviation.assumed(tickers, metric)
-    return expected_deviation(champions, challengers, metric, tickers, market.load_panel())
+    panel = market.load_panel()
+    try:
+        fitted = models.baselines_for(max(champions.cutoff, challengers.cutoff))
+        baselines = block_predictions(fitted, champions, challengers, panel)
+    except TrainingError as error:
+        context.log.warning(f"the plan assumes how the challenger's scores differ from the baselines', because {error}")
+        baselines = None
+    return expected_deviation(champions, challengers, metric, tickers, panel, baselines)
 
 
 def _plan_metadata(plans: Sequence[ExperimentPlan]) -> dict[str, Any]:

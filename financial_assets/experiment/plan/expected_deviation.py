@@ -18,6 +18,8 @@ from financial_assets.experiment.plan.long_run_spread import inflation_of, long_
 from financial_assets.experiment.plan.plan import DailyDeviation
 from financial_assets.experiment.prediction_log.schema import QUANTILE_5D_COLUMNS, QUANTILE_COLUMNS
 from financial_assets.market.panel import PricePanel
+from financial_assets.models.baselines.fitted import Baselines
+from financial_assets.models.baselines.history import predict_last
 from financial_assets.models.training import Training
 
 BLOCK = "the calibration block"
@@ -59,6 +61,33 @@ def expected_deviation(
     arms = _answers(champion), _answers(challenger)
     measured = _measured(*arms, METRICS[metric], known, baselines)
     return measured or DailyDeviation.assumed(tickers, metric)
+
+
+def block_predictions(
+    fitted: Baselines, champion: Training, challenger: Training, panel: PricePanel
+) -> pd.DataFrame | None:
+    """What baselines answer in the block that calibrated both arms; ``None`` if they have learned from it.
+
+    Parameters
+    ----------
+    fitted
+        Baselines. Those of no later cut-off have learned from earlier blocks only.
+    champion, challenger
+        What was kept of their trainings.
+    panel
+        Prices; those after the data cut-offs are not read.
+
+    Raises
+    ------
+    TrainingError
+        The baselines were fitted on other features.
+    """
+    known = _known(champion, challenger, panel)
+    first = max(training.spans["calibrate"][0] for training in (champion, challenger))
+    sessions = int((known.sessions >= first).sum())
+    if pd.Timestamp(fitted.cutoff) > known.sessions[-1]:
+        return None
+    return predict_last(fitted, known, sessions)
 
 
 def expected_deviations(
@@ -135,8 +164,10 @@ def _on_the_same_days(days: PairedDays, others: Mapping[str, PairedDays]) -> tup
     found = list[tuple[str, tuple[float, ...]]]()
     for name, other in others.items():
         place = other.sessions.get_indexer(days.sessions)
+        if place.min() < 0:
+            continue
         values = other.differences[place]
-        if len(place) and place.min() >= 0 and np.ptp(values) > 0:
+        if np.ptp(values) > 0:
             found.append((name, tuple(map(float, values))))
     return tuple(found)
 
