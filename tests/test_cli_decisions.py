@@ -140,6 +140,7 @@ def test_explain_prints_plan_looks_intervals_and_guardrails() -> None:
         "24 days seen; the planned test ended",
         f"{look.boundary:.2f}",
         f"{look.z:.2f}",
+        amount(look.deviation or 0.0, METRICS["accuracy"]),
         f"majority {look.against['majority']:.2f}",
         f"between {signed_amount(decision.always_on.low, METRICS['accuracy'])} and "
         f"{signed_amount(decision.always_on.high, METRICS['accuracy'])}",

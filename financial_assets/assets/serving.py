@@ -11,6 +11,7 @@ from financial_assets.errors import ManifestError, TargetError, TrainingError
 from financial_assets.experiment.arms import Arm, WeightEpoch
 from financial_assets.experiment.decision.words import metric_and_why, power_in_words
 from financial_assets.experiment.metrics.choice import MeasuredDays
+from financial_assets.experiment.plan.block_answers import block_predictions
 from financial_assets.experiment.plan.expected_deviation import expected_deviations
 from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.experiment.plan.sections import QuestionPolicy
@@ -247,7 +248,14 @@ def _measured_days(
     except TrainingError as error:  # e.g. registered by somebody else's training
         context.log.warning(f"the days of the arms' scores of {asked.question} cannot be measured, because {error}")
         return MeasuredDays({}, tickers, str(error))
-    spreads = expected_deviations(champions, challengers, asked.question, market.load_panel())
+    panel = market.load_panel()
+    try:
+        fitted = models.baselines_for(max(champions.cutoff, challengers.cutoff))
+        baselines = block_predictions(fitted, champions, challengers, panel)
+    except TrainingError as error:
+        context.log.warning(f"the plan assumes how the challenger's scores differ from the baselines', because {error}")
+        baselines = None
+    spreads = expected_deviations(champions, challengers, asked.question, panel, baselines)
     return MeasuredDays(spreads, tickers)
 
 

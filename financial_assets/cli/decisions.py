@@ -158,13 +158,18 @@ def _explain(console: Console, plan: ExperimentPlan, decision: Decision) -> None
             str(day),
             f"{bound:.2f}",
             f"{looks[day].z:.2f}" if day in looks else "-",
+            amount(looks[day].deviation, metric_of(plan)) if day in looks and looks[day].deviation else "-",
             _listed(looks[day].against) if day in looks else "-",
             _listed(looks[day].guards) if day in looks else "-",
         )
         for day, bound in zip(plan.looks, plan.boundaries, strict=True)
     ]
     console.print(
-        make_table("planned looks", ("day", "needed z", "z seen", "z against baselines", "z of guards"), rows)
+        make_table(
+            "planned looks",
+            ("day", "needed z", "z seen", "daily deviation", "z against baselines", "z of guards"),
+            rows,
+        )
     )
     always = decision.always_on
     low, high = (signed_amount(bound, metric_of(plan)) for bound in (always.low, always.high))

@@ -15,7 +15,7 @@ from financial_assets.market.panel import PricePanel
 from financial_assets.market.panels.lineage import Lineage
 from financial_assets.models.baselines import history as baseline_history
 from financial_assets.models.baselines.fitted import Baselines, fit_baselines
-from financial_assets.models.baselines.history import BaselineHistory, DailyPredictions
+from financial_assets.models.baselines.history import BaselineHistory, DailyPredictions, predict_last
 
 FIRST = 30
 """Sessions after the cut-off that the first panel has."""
@@ -149,3 +149,10 @@ def test_what_may_be_out_of_date_is_computed_anew(
         path.write_text(json.dumps(json.loads(path.read_text()) | {"parts": 3}))
     same(BaselineHistory(tmp_path, fitted).up_to(longer, later), fitted, longer)
     assert counted[1:] == [(len(longer.tickers), count + 1)]
+
+
+def test_the_last_sessions_alone_are_answered_as_among_all(panel: PricePanel, fitted: Baselines) -> None:
+    rows = predict_last(fitted, panel, 40)
+    expected = whole(fitted, panel)
+    expected = expected[expected["date"] >= panel.sessions[-40]].reset_index(drop=True)
+    pd.testing.assert_frame_equal(rows, expected, check_exact=True)

@@ -2,41 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import expit
 
 from financial_assets.experiment.metrics.metric import Metric, Question
 from financial_assets.experiment.metrics.paired import KEYS, PairedDays, paired_days
-from financial_assets.experiment.metrics.registry import METRICS, metrics_of
+from financial_assets.experiment.metrics.registry import GUARDS, METRICS, metrics_of
 from financial_assets.experiment.outcomes import outcome_frame
 from financial_assets.experiment.paired_score import PairedMetric
+from financial_assets.experiment.plan.block_answers import CALIBRATION, Block, KnownModel, block_answers
 from financial_assets.experiment.plan.long_run_spread import inflation_of, long_run_of
 from financial_assets.experiment.plan.plan import DailyDeviation
-from financial_assets.experiment.prediction_log.schema import QUANTILE_5D_COLUMNS, QUANTILE_COLUMNS
 from financial_assets.market.panel import PricePanel
-from financial_assets.models.external.answers import ExternalGraph
-from financial_assets.models.request_shape import SERVED_LOOKBACK
-from financial_assets.models.training import Training
-
-BLOCK = "the calibration block"
-BEFORE_THE_TEST = "the sessions before the test"
-
-KnownModel = Training | ExternalGraph
-"""A model whose answers on days that are no evidence are kept, or can be asked for."""
-
-_YEAR = 252
-_FEWEST_SESSIONS = 63
-_MOST_WINDOWS = 50_000
-"""Two graphs are asked about a year of the sessions before the test; of a large universe, about fewer."""
 
 
 def expected_deviation(
-    champion: KnownModel, challenger: KnownModel, metric: PairedMetric, tickers: int, panel: PricePanel
+    champion: KnownModel,
+    challenger: KnownModel,
+    metric: PairedMetric,
+    tickers: int,
+    panel: PricePanel,
+    baselines: pd.DataFrame | None = None,
 ) -> DailyDeviation:
     """Standard deviation of the daily paired differences of the two arms on days that are no evidence.
 
@@ -59,24 +48,32 @@ def expected_deviation(
         Tickers of the experiment.
     panel
         Prices; those after the data cut-offs are not read.
+    baselines
+        Their predictions on the same days (:func:`.block_predictions`), for simulations; ``None``: not known.
 
     Raises
     ------
     ExperimentError
         See :meth:`.DailyDeviation.assumed`.
     """
-    found = _deviations(champion, challenger, (METRICS[metric],), panel)
+    found = _deviations(champion, challenger, (METRICS[metric],), panel, baselines)
     return found.get(metric) or DailyDeviation.assumed(tickers, metric)
 
 
 def expected_deviations(
-    champion: KnownModel, challenger: KnownModel, question: Question, panel: PricePanel
+    champion: KnownModel,
+    challenger: KnownModel,
+    question: Question,
+    panel: PricePanel,
+    baselines: pd.DataFrame | None = None,
 ) -> dict[str, DailyDeviation]:
     """:func:`expected_deviation` of every metric of a question that the two models' common days can measure."""
-    return _deviations(champion, challenger, metrics_of(question), panel)
+    return _deviations(champion, challenger, metrics_of(question), panel, baselines)
 
 
-def deviation_of_days(days: PairedDays, metric: Metric, panel: PricePanel, block: str = BLOCK) -> DailyDeviation | None:
+def deviation_of_days(
+    days: PairedDays, metric: Metric, panel: PricePanel, block: str = CALIBRATION
+) -> DailyDeviation | None:
     """What days that are no evidence say of those to come; ``None`` with fewer than 20 or without any difference.
 
     Parameters
@@ -110,57 +107,43 @@ def deviation_of_days(days: PairedDays, metric: Metric, panel: PricePanel, block
 
 
 def _deviations(
-    champion: KnownModel, challenger: KnownModel, metrics: Sequence[Metric], panel: PricePanel
+    champion: KnownModel,
+    challenger: KnownModel,
+    metrics: Sequence[Metric],
+    panel: PricePanel,
+    baselines: pd.DataFrame | None,
 ) -> dict[str, DailyDeviation]:
     """Metric -> expected variation of the daily differences; one that cannot be measured is left out."""
-    # By the later of the data cut-offs every outcome of a calibration block is settled, and no evidence has begun.
-    until = max(champion.cutoff, challenger.cutoff)
-    if until < panel.sessions[0]:
+    block = Block.of(champion, challenger, panel)
+    if block is None:
         return {}
-    known = panel.until(until)
-    trained = [model for model in (champion, challenger) if isinstance(model, Training)]
-    sessions = pd.DatetimeIndex(trained[0].held_out.session).unique() if trained else _last_sessions(known)
-    if not (known.listed_bars() >= SERVED_LOOKBACK).any():
-        return {}
-    first, second = (_answers(model, known, sessions) for model in (challenger, champion))
-    outcomes, block = outcome_frame(known, scaled=True), BLOCK if trained else BEFORE_THE_TEST
-    found = {
-        metric.name: deviation_of_days(
-            paired_days(first.merge(outcomes, on=KEYS), second, metric), metric, known, block
-        )
-        for metric in metrics
-    }
-    return {name: measured for name, measured in found.items() if measured is not None}
+    outcomes = outcome_frame(block.known, scaled=True)
+    scored, rival = block_answers(challenger, block).merge(outcomes, on=KEYS), block_answers(champion, block)
+    guards = {name: paired_days(scored, rival, guard) for name, guard in GUARDS.items()}
+    rows = None if baselines is None else baselines.rename(columns={"date": "session"})
+    found = dict[str, DailyDeviation]()
+    for metric in metrics:
+        days = paired_days(scored, rival, metric)
+        measured = deviation_of_days(days, metric, block.known, block.name)
+        if measured is None:
+            continue
+        others = {f"guard {name}": guards[name] for name, guard in GUARDS.items() if guard.name != metric.name}
+        if rows is not None:
+            others |= {
+                f"against {name}": paired_days(scored, rows[rows["model"] == name], metric) for name in metric.baselines
+            }
+        found[metric.name] = replace(measured, beside=_on_the_same_days(days, others))
+    return found
 
 
-def _last_sessions(known: PricePanel) -> pd.DatetimeIndex:
-    count = max(_FEWEST_SESSIONS, min(_YEAR, _MOST_WINDOWS // len(known.tickers)))
-    return known.sessions[-count:]
-
-
-def _answers(model: KnownModel, known: PricePanel, sessions: pd.DatetimeIndex) -> pd.DataFrame:
-    """What a model answers on days that are no evidence, in the columns of an arm's rows.
-
-    Those of a training are of its own calibration block; a graph is asked about ``sessions``.
-    """
-    if isinstance(model, ExternalGraph):
-        asked = model.answers(known, sessions)
-        return _rows(asked.session, asked.ticker, asked.answer.probability_up.ravel(), asked.answer)
-    answers, served = model.held_out, model.calibrated(model.held_out)
-    probability = expit(model.platt.scale * answers.logit + model.platt.bias)
-    return _rows(answers.session, answers.ticker.astype(object), probability, served)
-
-
-def _rows(session: Any, ticker: np.ndarray, probability_up: np.ndarray, served: Any) -> pd.DataFrame:
-    columns: dict[str, object] = {
-        "session": session,
-        "ticker": ticker,
-        "probability_up": probability_up,
-        "excess_return": np.asarray(served.excess_return, dtype=np.float64).ravel(),
-    }
-    for names, quantiles in (
-        (QUANTILE_COLUMNS, served.return_quantiles),
-        (QUANTILE_5D_COLUMNS, served.return_quantiles_5d),
-    ):
-        columns |= dict(zip(names, np.asarray(quantiles, dtype=np.float64).T, strict=True))
-    return pd.DataFrame(columns)
+def _on_the_same_days(days: PairedDays, others: Mapping[str, PairedDays]) -> tuple[tuple[str, tuple[float, ...]], ...]:
+    """Series that vary and have a value on each of the days; simulations draw all of them together."""
+    found = list[tuple[str, tuple[float, ...]]]()
+    for name, other in others.items():
+        place = other.sessions.get_indexer(days.sessions)
+        if place.min() < 0:
+            continue
+        values = other.differences[place]
+        if np.ptp(values) > 0:
+            found.append((name, tuple(map(float, values))))
+    return tuple(found)

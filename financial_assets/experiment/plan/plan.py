@@ -61,6 +61,9 @@ class DailyDeviation:
         normal; 0 where nothing was measured.
     sample
         The days themselves, for simulations; not part of a record.
+    beside
+        Pairs of the name of a series, ``against <baseline>`` or ``guard <name>``, and its values on the same days,
+        where they were measured; likewise.
     """
 
     deviation: float
@@ -70,6 +73,7 @@ class DailyDeviation:
     sample: tuple[float, ...] = field(default=(), compare=False, repr=False)
     regime: float = 1.0
     inflation: float = 1.0
+    beside: tuple[tuple[str, tuple[float, ...]], ...] = field(default=(), compare=False, repr=False)
 
     @property
     def long_run(self) -> float:
@@ -247,7 +251,7 @@ class ExperimentPlan(CanonicalRecord):
     def stored(self) -> dict[str, Any]:
         """All values but rules that came later and are not used: older plans keep their digest."""
         values = dataclasses.asdict(self)
-        del values["spread"]["sample"]
+        del values["spread"]["sample"], values["spread"]["beside"]
         for name in _OFTEN_EMPTY:
             if not values[name]:
                 del values[name]

@@ -198,6 +198,29 @@ class BaselineHistory:
             return None
 
 
+def predict_last(fitted: Baselines, panel: PricePanel, sessions: int) -> pd.DataFrame:
+    """What baselines answer in the last sessions of a panel, from the bars that those need alone.
+
+    Parameters
+    ----------
+    fitted
+        The baselines.
+    panel
+        Prices, of at least the features' lookback and these sessions.
+    sessions
+        How many.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``baselines.PREDICTION_COLUMNS``, sorted by date, ticker and model.
+    """
+    graph = FeatureGraph(covariates=panel.covariates)
+    depth = sessions + max(HISTORY, graph.lookback, CAUSAL_VOLATILITY_LOOKBACK)
+    recent = _last(panel, min(depth, len(panel.sessions)))
+    return fitted.predict(_recent_features(panel, graph, sessions), recent, panel.sessions[-sessions:])
+
+
 def panel_of_tickers(panel: PricePanel, tickers: Iterable[str]) -> PricePanel:
     """Some tickers of a panel."""
     names = set(tickers)

@@ -168,6 +168,24 @@ def test_two_trainings_are_compared_in_their_calibration_block(trained: tuple[Pr
     assert expected_deviation(one, other, "pinball", 2, later) == found, "nothing after the cut-offs is read"
 
 
+def test_guards_and_baselines_are_measured_on_the_same_days(trained: tuple[PricePanel, Training, Training]) -> None:
+    prices, one, other = trained
+    answers = one.held_out
+    frame = pd.DataFrame({"date": answers.session, "ticker": answers.ticker.astype(object), "model": "majority"})
+    frame["probability_up"] = 0.55
+    found = expected_deviation(one, other, "brier", 2, prices, frame)
+    beside = dict(found.beside)
+    assert set(beside) == {"guard accuracy", "guard profit", "guard tail", "against majority"}
+    assert {len(days) for days in beside.values()} == {len(found.sample)}
+    assert np.array_equal(other.held_out.session, answers.session)
+    ups = answers.outcome > 0
+    own = 1 / (1 + np.exp(-(other.platt.scale * other.held_out.logit + other.platt.bias)))
+    days = pd.Series((0.55 - ups) ** 2 - (own - ups) ** 2).groupby(answers.session).mean()
+    assert np.allclose(beside["against majority"], days.to_numpy(), atol=1e-6)
+    gap = expected_deviation(one, other, "brier", 2, prices, frame[frame["date"] != frame["date"].iloc[5]])
+    assert "against majority" not in dict(gap.beside), "a series with gaps cannot be drawn with the others"
+
+
 def test_every_metric_of_a_question_is_measured_at_once(trained: tuple[PricePanel, Training, Training]) -> None:
     prices, one, other = trained
     found = expected_deviations(one, other, "risk", prices)

@@ -100,15 +100,82 @@ def test_a_plan_with_them_is_judged_by_them() -> None:
     assert ("Underpowered" in first) is not whole.can_promote
 
 
-def test_days_that_were_measured_are_drawn_in_blocks() -> None:
-    sample = np.sin(np.arange(80.0)) + 0.3
+def measured(sample: np.ndarray, **series: np.ndarray) -> ExperimentPlan:
+    """A plan of 50 sessions whose spread was measured on these days, and some series beside them."""
     spread = DailyDeviation.of_days(sample, "the calibration block")
     assert spread is not None
-    made = make_plan(policy(horizon_sessions=50, plausible_effect=0.5), EPOCH, EPOCH.challengers[0], spread, CUTOFF)
+    beside = tuple((name.replace("_", " "), tuple(map(float, values))) for name, values in series.items())
+    rules = policy(horizon_sessions=50, plausible_effect=0.5)
+    return make_plan(rules, EPOCH, EPOCH.challengers[0], replace(spread, beside=beside), CUTOFF)
+
+
+def test_days_that_were_measured_are_drawn_in_blocks() -> None:
+    made = measured(np.sin(np.arange(80.0)) + 0.3)
     worlds = draw_worlds(made, 300, seed=1)
     assert worlds.main.shape == (300, 50)
     assert float(worlds.main.mean()) == pytest.approx(0.0, abs=0.02), "their own mean is no evidence"
-    assert float(worlds.main.std()) == pytest.approx(spread.deviation, rel=0.02)
     assert np.corrcoef(worlds.main[:, 1], worlds.main[:, 0])[0, 1] > 0.3
     assert "the calibration block in blocks of 21" in worlds.basis
+    assert "majority, logistic, profit, tail go with them is assumed" in worlds.basis
     assert "too few" in draw_worlds(plan(), 2, seed=1).basis
+    again = draw_worlds(made, 300, seed=1)
+    assert np.array_equal(again.main, worlds.main)
+    assert all(np.array_equal(again.guards[name], days) for name, days in worlds.guards.items())
+
+
+def test_a_short_block_leaves_the_spread_open_and_a_long_one_does_not() -> None:
+    rng = np.random.default_rng(4)
+    apart = list[float]()
+    for count in (60, 4000):
+        made = measured(rng.standard_normal(count))
+        variances = draw_worlds(made, 600, seed=1).main.var(axis=1) / made.spread.deviation**2
+        assert float(np.median(variances)) == pytest.approx(1.0, abs=0.15)
+        apart.append(float(np.log(variances).std()))
+    # Fifty independent normal days alone have a deviation of 0.2.
+    assert apart[1] == pytest.approx(0.2, abs=0.03)
+    assert apart[0] > 1.25 * apart[1]
+
+
+def test_volatility_goes_on_in_spells_where_the_block_had_them() -> None:
+    rng = np.random.default_rng(5)
+    spells = np.repeat(np.tile([0.4, 1.6], 10), 40) * rng.standard_normal(800)
+    calm = rng.standard_normal(800)
+
+    def persistence(sample: np.ndarray) -> float:
+        sizes = np.abs(draw_worlds(measured(sample), 400, seed=1).main)
+        return float(np.corrcoef(sizes[:, :-5].ravel(), sizes[:, 5:].ravel())[0, 1])
+
+    assert persistence(spells) > 0.15
+    assert persistence(rng.permutation(calm)) < 0.05
+    few = [draw_worlds(measured(sample), 600, seed=1).main.var(axis=1) for sample in (spells, calm)]
+    assert np.log(few[0]).std() > 1.5 * np.log(few[1]).std(), "tests of a year fall into calm and wild ones"
+
+
+def test_what_was_measured_beside_keeps_its_size_and_its_part_in_the_days() -> None:
+    rng = np.random.default_rng(6)
+    main, own = rng.standard_normal((2, 400))
+    made = measured(main, against_majority=3 * (0.8 * main + 0.6 * own), guard_profit=-0.01 * main)
+    worlds = draw_worlds(made, 400, seed=1)
+    assert np.corrcoef(worlds.against["majority"].ravel(), worlds.main.ravel())[0, 1] == pytest.approx(0.8, abs=0.05)
+    assert float(worlds.against["majority"].std() / worlds.main.std()) == pytest.approx(3.0, rel=0.1)
+    assert np.corrcoef(worlds.guards["profit"].ravel(), worlds.main.ravel())[0, 1] < -0.95
+    assert "logistic, tail go with them is assumed" in worlds.basis
+    wild = replace(made, spread=replace(made.spread, deviation=2 * made.spread.deviation))
+    doubled = draw_worlds(wild, 400, seed=1)
+    assert np.allclose(doubled.against["majority"], 2 * worlds.against["majority"]), "they were as calm as the block"
+
+
+def test_an_opposite_baseline_costs_more_than_one_that_moves_with_the_champion() -> None:
+    main = np.random.default_rng(7).standard_normal(300)
+    power = [
+        simulate_power(measured(main, against_majority=side * 3 * main, against_logistic=main), worlds=500)
+        for side in (1, -1)
+    ]
+    assert power[1].prices["baselines"] > power[0].prices["baselines"]
+    assert power[1].detectable > power[0].detectable
+
+
+def test_days_themselves_are_no_part_of_a_record() -> None:
+    made = measured(np.sin(np.arange(80.0)), against_majority=np.cos(np.arange(80.0)))
+    assert "beside" not in made.to_json()
+    assert ExperimentPlan.from_json(made.to_json()) == made

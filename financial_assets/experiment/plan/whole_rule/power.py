@@ -42,13 +42,19 @@ def simulate_power(
     count = worlds or min(_MOST_WORLDS, max(_FEWEST_WORLDS, _DAYS_AT_ONCE // plan.looks[-1]))
     if progress:
         progress(f"simulating the rule of {plan.challenger} against {plan.champion} in {count:,} tests")
-    return _simulated(plan.to_json(), plan.spread.sample, count, seed)
+    return _simulated(plan.to_json(), plan.spread.sample, plan.spread.beside, count, seed)
 
 
 @lru_cache(maxsize=32)
-def _simulated(document: str, sample: tuple[float, ...], count: int, seed: int) -> WholeRulePower:
+def _simulated(
+    document: str,
+    sample: tuple[float, ...],
+    beside: tuple[tuple[str, tuple[float, ...]], ...],
+    count: int,
+    seed: int,
+) -> WholeRulePower:
     read = ExperimentPlan.from_json(document)
-    plan = replace(read, spread=replace(read.spread, sample=sample))  # which is no part of a record
+    plan = replace(read, spread=replace(read.spread, sample=sample, beside=beside))  # no part of a record
     drawn = draw_worlds(plan, count, seed)
     rule, hoped = WholeRule(plan, drawn), plan.test.plausible_effect
     effects = (0.0, hoped / 2, hoped, 2 * hoped)
