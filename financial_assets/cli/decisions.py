@@ -15,7 +15,7 @@ from financial_assets.errors import ExperimentError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from financial_assets.experiment.decision.record import Decision
+    from financial_assets.experiment.decision.record import Decision, Look
     from financial_assets.experiment.plan.plan import ExperimentPlan
     from financial_assets.installation import ABTestState
 
@@ -158,7 +158,7 @@ def _explain(console: Console, plan: ExperimentPlan, decision: Decision) -> None
             str(day),
             f"{bound:.2f}",
             f"{looks[day].z:.2f}" if day in looks else "-",
-            amount(looks[day].deviation, metric_of(plan)) if day in looks and looks[day].deviation else "-",
+            _deviation(looks.get(day), plan),
             _listed(looks[day].against) if day in looks else "-",
             _listed(looks[day].guards) if day in looks else "-",
         )
@@ -205,6 +205,14 @@ def _conditions(plan: ExperimentPlan) -> list[tuple[str, str]]:
         ("baselines", f"not worse than {' and '.join(plan.must_beat)} by {margin}"),
         ("ends without hope", f"{hope}: probability of winning at the most one can expect, at a look"),
     ]
+
+
+def _deviation(look: Look | None, plan: ExperimentPlan) -> str:
+    """The deviation of a day that a look estimated; looks of earlier versions do not say it."""
+    from financial_assets.experiment.decision.series import metric_of
+    from financial_assets.experiment.decision.words import amount
+
+    return amount(look.deviation, metric_of(plan)) if look is not None and look.deviation else "-"
 
 
 def _listed(values: Mapping[str, float]) -> str:

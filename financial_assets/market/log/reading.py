@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import datetime as dt
 from pathlib import Path
+from typing import Any
 
 import pyarrow
 import pyarrow.compute
 import pyarrow.parquet
 
 from financial_assets.market.log.replay import RESCALED, Span
+
+_compute: Any = pyarrow.compute  # makes its functions when it is imported, which no type checker sees
 
 _FEW_GROUPS = 8
 """Row groups up to which one thread reads them sooner than several."""
@@ -29,7 +32,7 @@ def read_rows(path: Path, span: Span, columns: list[str] | None) -> pyarrow.Tabl
     if included is None:
         return rows
     if "kind" in rows.column_names:
-        included = pyarrow.compute.or_(included, pyarrow.compute.equal(rows["kind"], RESCALED))
+        included = _compute.or_(included, _compute.equal(rows["kind"], RESCALED))
     return rows.filter(included)
 
 

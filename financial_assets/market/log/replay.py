@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,8 @@ import pyarrow.compute
 from pandas.api.types import union_categoricals
 
 from financial_assets.market.frames import PRICE_COLUMNS, VALUE_COLUMNS, by_ticker_and_date, in_order, renumbered
+
+_compute: Any = pyarrow.compute  # makes its functions when it is imported, which no type checker sees
 
 BAR, GONE, RESCALED = 0, 1, 2
 """Kinds of rows in a change."""
@@ -48,14 +51,14 @@ class Span:
         conditions: list[pyarrow.ChunkedArray] = []
         if self.tickers is not None and len(self.tickers) <= _MANY:
             named = pyarrow.array(self.tickers, pyarrow.string())
-            conditions.append(pyarrow.compute.is_in(rows["ticker"], value_set=named))
+            conditions.append(_compute.is_in(rows["ticker"], value_set=named))
         if self.start is not None:
-            conditions.append(pyarrow.compute.greater_equal(rows["date"], pd.Timestamp(self.start)))
+            conditions.append(_compute.greater_equal(rows["date"], pd.Timestamp(self.start)))
         if self.end is not None:
-            conditions.append(pyarrow.compute.less_equal(rows["date"], pd.Timestamp(self.end)))
+            conditions.append(_compute.less_equal(rows["date"], pd.Timestamp(self.end)))
         whole: pyarrow.ChunkedArray | None = None
         for condition in conditions:
-            whole = condition if whole is None else pyarrow.compute.and_(whole, condition)
+            whole = condition if whole is None else _compute.and_(whole, condition)
         return whole
 
 
