@@ -143,7 +143,7 @@ def pipelines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pipeline]:
         # The step of the killed run has not been killed: its process goes on until it has done its work.
         run_whoever_is_next(root)
         orphaned = [run for run in found(root).values() if run.info.status == "RUNNING"]
-        assert [run.data.tags[KIND_TAG] for run in orphaned] == ["trial"]
+        assert [run.info.run_name for run in orphaned] == ["long"]
         assert orphaned[0].data.tags["mlflow.parentRunId"] == pipeline_id(root / "killed")[1]
     wait("the step of the killed run is gone, too", lambda: not owner_is_alive(orphaned[0].data.tags))
     run_whoever_is_next(root)
@@ -161,7 +161,7 @@ def pipelines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pipeline]:
     return made
 
 
-INTERRUPTED = {"training": "FINISHED", "below one": "FINISHED", "baseline trial 0": "KILLED"}
+INTERRUPTED = {"training": "FINISHED", "below one": "FINISHED", "long": "KILLED"}
 
 
 @pytest.mark.parametrize(
@@ -217,16 +217,15 @@ def test_what_a_step_tracks_says_why_it_ended(pipelines: dict[str, Pipeline]) ->
         for run in pipeline.below.values()
         if FAILURE_TAG in run.data.tags
     }
-    trial = "baseline trial 0"
     assert reasons.pop(("failing", "bad")) == "ValueError: no prices"
     assert reasons.pop(("fine", "baseline trial 1")) == "after 1 epochs the loss was no longer finite"
     assert reasons.pop(("fine", "baselines fold-2 to 2020-01-05")) == "ValueError: too few sessions"
     for name in ("interrupted", "ctrl-c"):
-        assert reasons.pop((name, trial)).startswith("DagsterExecutionInterruptedError")
+        assert reasons.pop((name, "long")).startswith("DagsterExecutionInterruptedError")
     for name in ("dying", "killed"):
-        assert reasons.pop((name, trial)).endswith("died without ending it")
+        assert reasons.pop((name, "long")).endswith("died without ending it")
     died = pipelines["dying"]
-    assert died.below[trial].info.end_time <= died.run.info.end_time, "the pipeline leaves nothing open"
+    assert died.below["long"].info.end_time <= died.run.info.end_time, "the pipeline leaves nothing open"
     assert reasons == {}
     for name, own in (("one", 1.0), ("two", 2.0)):
         assert pipelines["fine"].below[f"below {name}"].data.metrics == {"own": own}, "steps at the same time"

@@ -15,9 +15,6 @@ from typing import Any
 import dagster as dg
 
 from financial_assets.automation.executor import make_owning_executor
-from financial_assets.models.search.result import TrialRecord
-from financial_assets.models.search.tracked import TrialRuns
-from financial_assets.models.variants import VARIANTS
 from financial_assets.resources import PipelineTracking
 from financial_assets.resources.pipeline_run import DAGSTER_RUN, pipeline_run_of
 from financial_assets.tracking import MlflowTracker
@@ -33,12 +30,6 @@ def meet_another(me: str) -> None:
     (HERE / f"{me}.pid").write_text(str(os.getpid()))
     while len(list(HERE.glob("*.pid"))) < 2:
         time.sleep(0.05)
-
-
-def trial(context: dg.AssetExecutionContext, number: int) -> Any:
-    """A trial as the search opens it, below the run of the pipeline."""
-    runs = TrialRuns(tracker, pipeline_run_of(context.instance, context.run_id), {DAGSTER_RUN: context.run_id})
-    return runs.trial("study", number, VARIANTS["baseline"], {})
 
 
 @dg.asset(required_resource_keys={"mlflow"})
@@ -63,9 +54,14 @@ def two(mlflow: dg.ResourceParam[Any]) -> None:
 
 @dg.asset
 def trials(context: dg.AssetExecutionContext) -> None:
+    from financial_assets.models.search.result import TrialRecord
+    from financial_assets.models.search.tracked import TrialRuns
+    from financial_assets.models.variants import VARIANTS
+
+    runs = TrialRuns(tracker, pipeline_run_of(context.instance, context.run_id), {DAGSTER_RUN: context.run_id})
     found: dict[str, Any] = {"hyperparameters": {}, "values": {}, "best_epoch": 1, "epochs": 1, "seconds": 1.0}
     for number, (outcome, loss) in enumerate((("complete", 0.7), ("diverged", float("nan")))):
-        with trial(context, number) as tell:
+        with runs.trial("study", number, VARIANTS["baseline"], {}) as tell:
             tell(TrialRecord("study", "baseline", number, **found, outcome=outcome, loss=loss, losses=(loss,)))
 
 
@@ -106,7 +102,7 @@ def folds(context: dg.AssetExecutionContext) -> None:
 
 
 @dg.asset
-def bad(context: dg.AssetExecutionContext, mlflow: dg.ResourceParam[Any]) -> None:
+def bad(mlflow: dg.ResourceParam[Any]) -> None:
     meet_another("bad")
     mlflow.log_metrics({"bad": 3.0})
     with tracker.run("bad", parent=mlflow.mlflow_run_id):
@@ -114,9 +110,9 @@ def bad(context: dg.AssetExecutionContext, mlflow: dg.ResourceParam[Any]) -> Non
 
 
 @dg.asset
-def slow(context: dg.AssetExecutionContext, mlflow: dg.ResourceParam[Any]) -> None:
+def slow(mlflow: dg.ResourceParam[Any]) -> None:
     meet_another("slow")
-    with trial(context, 0):
+    with tracker.run("long", parent=mlflow.mlflow_run_id):
         (HERE / "slow is running").touch()
         for _ in range(3000):  # training runs Python all the time, it does not sleep in one system call
             time.sleep(0.1)
@@ -125,7 +121,7 @@ def slow(context: dg.AssetExecutionContext, mlflow: dg.ResourceParam[Any]) -> No
 @dg.asset
 def dies(context: dg.AssetExecutionContext) -> None:
     meet_another("dies")
-    with trial(context, 0):
+    with tracker.run("long", parent=pipeline_run_of(context.instance, context.run_id)):
         os.kill(os.getpid(), signal.SIGKILL)  # as the kernel does when memory runs out
 
 
@@ -138,7 +134,6 @@ JOBS = {
 # Each step has a process of its own, forked from one that has imported what most of them need and done nothing else.
 _PRELOADED = [
     "financial_assets.automation.executor",
-    "financial_assets.models.search.tracked",
     "financial_assets.resources.mlflow_interface",
     "mlflow.store.tracking.sqlalchemy_store",
 ]
