@@ -148,9 +148,8 @@ def ewma_variance(bars: Bars) -> Tensor:
     return rolling.ema(squared_return(bars), RISKMETRICS_DECAY)
 
 
-HAR_WINDOWS = (1, 5, 22, 120)
-"""Sessions of the range-based variances that a forecast of the volatility is made of: a day, a week, a month, and half
-a year, which is the level that a ticker returns to. The longest fits into ``CAUSAL_VOLATILITY_LOOKBACK``."""
+HAR_WINDOWS = (1, 5, 22)
+"""Sessions of the range-based variances that a forecast of the volatility is made of: a day, a week, a month."""
 
 KNOWN_VARIANCES: tuple[Callable[[Bars], Tensor], ...] = (
     *(partial(range_variance, window=window) for window in HAR_WINDOWS),

@@ -25,9 +25,6 @@ MINIMUM_WINDOWS = {"fit": 200, "stop": 50, "calibrate": 100}
 
 _TENSORS = ("features", "outcome", "outcome_5d", "excess", "causal_volatility", "volatility")
 
-_MONTH = 22
-"""Sessions, one of ``HAR_WINDOWS``."""
-
 _SCALED_AT_ONCE = 16
 """Tickers: some megabytes, which stay in the processor's cache between the operations of the scaler."""
 
@@ -208,7 +205,7 @@ def fit_volatility(past: PricePanel, usable: np.ndarray, fit: range) -> tuple[Ha
     rows[:, fit.start : fit.stop] = usable[:, fit.start : fit.stop]
     # A ticker that has not moved for a month, such as one that is halted, says nothing about how volatility goes on;
     # a single move of it would outweigh all others.
-    month = variances[..., HAR_WINDOWS.index(_MONTH)].numpy()
+    month = variances[..., len(HAR_WINDOWS) - 1].numpy()
     rows &= month > VARIANCE_FLOOR
     own = np.maximum(variances[..., 0].numpy(), VARIANCE_FLOOR).astype(np.float64)
     ahead = np.stack([following_mean(own, horizon)[rows] for horizon in HORIZONS], axis=1)

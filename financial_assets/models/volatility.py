@@ -27,11 +27,10 @@ class HarVolatility(nn.Module):
     """Heterogeneous autoregression of the log of the range-based variance, pooled over tickers.
 
     Per horizon, the log of the mean daily variance of the sessions ahead is linear in the logs of ``KNOWN_VARIANCES``:
-    the mean range-based variances of the last 1, 5, 22 and 120 sessions, and the EWMA variance. Logs keep forecasts
-    positive and wild days in bounds. No ticker has a coefficient of its own: the graph serves any ticker. The level
-    that its volatility returns to is read from its last half year; without that term, tickers of very different levels
-    pull the pooled slopes towards a random walk. What the logs and the range estimator leave out (the mean of a
-    logarithm is below the logarithm of the mean) is put back by one factor per horizon.
+    the mean range-based variances of the last 1, 5 and 22 sessions, and the EWMA variance. Logs keep forecasts
+    positive and wild days in bounds. No ticker has a level of its own: the graph serves any ticker. What the
+    logs and the range estimator leave out (the mean of a logarithm is below the logarithm of the mean) is put back by
+    one factor per horizon.
 
     Parameters
     ----------
@@ -42,8 +41,8 @@ class HarVolatility(nn.Module):
     factor
         ``[horizon]``, positive: what the root of the variance is multiplied by.
 
-    Source: Corsi (2009), A simple approximate long-memory model of realized volatility; in logs, pooled and with a
-    long-run level of each ticker as a regressor, Bollerslev, Hood, Huss and Pedersen (2018), Risk everywhere.
+    Source: Corsi (2009), A simple approximate long-memory model of realized volatility; in logs and pooled, Bollerslev,
+    Hood, Huss and Pedersen (2018), Risk everywhere.
     """
 
     intercept: Tensor

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,6 @@ from financial_assets.models.answers import Answers
 from financial_assets.models.artifacts import storage
 from financial_assets.models.artifacts.storage import is_finished, load_training, save_training
 from financial_assets.models.training import Training
-from financial_assets.models.volatility import HarVolatility
 
 
 def test_what_is_loaded_answers_alike_bit_for_bit(training: Training, tmp_path: Path) -> None:
@@ -28,7 +26,7 @@ def test_what_is_loaded_answers_alike_bit_for_bit(training: Training, tmp_path: 
     volatility = torch.tensor([0.01, 0.03]).expand(9, 2)
     one, other = (t.calibration(t.network(t.scaler(inputs), volatility), volatility) for t in (training, loaded))
     assert all(torch.equal(mine, its) for mine, its in zip(one, other, strict=True))
-    variances = torch.rand(9, 5)
+    variances = torch.rand(9, 4)
     assert torch.equal(training.volatility.of_variances(variances), loaded.volatility.of_variances(variances))
     for name in ("variant", "seed", "feature_names", "tickers", "platt", "spans", "cutoff", "windows", "history",
                  "best_epoch", "device", "seconds", "sequence_length"):  # fmt: skip
@@ -41,22 +39,6 @@ def test_what_is_loaded_answers_alike_bit_for_bit(training: Training, tmp_path: 
         for name in ("centres", "shifts", "weights", "constants", "credibility"):
             assert np.array_equal(getattr(mine, name), getattr(its, name)), name
         assert (mine.rows, mine.effective_rows, mine.pooled) == (its.rows, its.effective_rows, its.pooled)
-
-
-def test_a_training_without_a_long_run_variance_goes_on_forecasting_what_it_did(
-    training: Training, tmp_path: Path
-) -> None:
-    """As the version before wrote it: coefficients of the variances of 1, 5 and 22 sessions, and of the EWMA."""
-    slopes = torch.tensor([[0.12, 0.08], [0.28, 0.22], [0.30, 0.33], [0.14, 0.16]])
-    stored = HarVolatility(torch.tensor([-1.4, -1.9]), slopes, torch.tensor([1.22, 1.25]))
-    save_training(tmp_path / "model", replace(training, volatility=stored))
-    read = load_training(tmp_path / "model").volatility
-    variances = torch.rand(50, 5) * 1e-3
-    logs = torch.log(variances[:, [0, 1, 2, 4]])
-    expected, own = stored.log_scale()
-    for place in range(4):
-        expected = expected + logs[:, place : place + 1] * own[place]
-    assert torch.equal(read.of_variances(variances), torch.exp(expected))
 
 
 def test_saving_again_replaces(training: Training, tmp_path: Path) -> None:

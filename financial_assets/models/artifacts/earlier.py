@@ -1,4 +1,4 @@
-"""Trainings that were stored before a model had heads for five sessions and for ranking, or a long-run volatility.
+"""Trainings that were stored before a model had heads for five sessions and for ranking.
 
 What such a model answers, it goes on answering: its champion keeps its calibration block, which drift detection and the
 planning of experiments read. What it never learned is NaN, and so is whatever would be computed from it.
@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from financial_assets.features.bars import HAR_WINDOWS, KNOWN_VARIANCES
 from financial_assets.models.calibration import QuantileShifts
 from financial_assets.models.heads import HORIZONS, QUANTILE_LEVELS
 from financial_assets.models.volatility import HarVolatility
@@ -78,19 +77,6 @@ def upgraded(manifest: dict[str, Any], tensors: dict[str, dict[str, Tensor]], he
             "volatility": held_out["volatility"][:, None] * np.sqrt(HORIZONS),
         },
     )
-
-
-def with_long_run(volatility: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The coefficients of a volatility that was fitted without the variance of the longest of ``HAR_WINDOWS``.
-
-    Nothing is multiplied by that variance; the forecast is the same to the last bit. Coefficients of today's form stay
-    as they are.
-    """
-    slopes = volatility["slopes"]
-    if len(slopes) != len(KNOWN_VARIANCES) - 1:
-        return volatility
-    at = len(HAR_WINDOWS) - 1
-    return {**volatility, "slopes": torch.cat([slopes[:at], torch.zeros_like(slopes[:1]), slopes[at:]])}
 
 
 def _with_heads(network: dict[str, Tensor]) -> dict[str, Tensor]:

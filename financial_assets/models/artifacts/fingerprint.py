@@ -48,7 +48,6 @@ _EARLIER: Mapping[str, Mapping[str, str]] = {
     "1df6fc230f27376d": {},
     "307600a670a9ea01": {},
     "81ba37226ad775db": {},
-    "3e132796852ce91f": {},
 }
 """Per source version and version of torch, the earlier code version that gives the same weights, bit for bit.
 

@@ -20,7 +20,7 @@ from financial_assets.atomic import atomic_write_bytes, atomic_write_text
 from financial_assets.errors import TrainingError
 from financial_assets.folders import make_folder
 from financial_assets.models.answers import Answers
-from financial_assets.models.artifacts.earlier import EARLIER_FORMAT, upgraded, with_long_run
+from financial_assets.models.artifacts.earlier import EARLIER_FORMAT, upgraded
 from financial_assets.models.calibration import FittedCalibration, PlattScaling, QuantileShifts, ScoreSlope
 from financial_assets.models.networks.build import build_network
 from financial_assets.models.scaling import RobustScaler
@@ -118,7 +118,7 @@ def load_training(folder: Path) -> Training:
             tickers=tuple(manifest["tickers"]),
             network=network.eval(),
             scaler=scaler.eval(),
-            volatility=HarVolatility(**with_long_run(tensors["volatility"])).eval(),
+            volatility=HarVolatility(**tensors["volatility"]).eval(),
             fitted_calibration=_calibration_of(manifest["calibration"]),
             spans={
                 name: (pd.Timestamp(first), pd.Timestamp(last)) for name, (first, last) in manifest["spans"].items()

@@ -121,11 +121,3 @@ def heterogeneous(tickers: int, sessions: int, seed: int = 1) -> World:
     deviation = 0.02 * np.exp(moves / 2)
     returns = deviation * random.normal(size=deviation.shape)
     return World(panel_of_paths(returns, deviation, random), deviation)
-
-
-def levels(tickers: int, sessions: int, seed: int = 1) -> World:
-    """GARCH that returns within a week to levels between 0.6 and 6.6 % a day, one for each ticker."""
-    level = (0.02 * np.exp(np.linspace(-1.2, 1.2, tickers))) ** 2
-    return simulate(
-        lambda before, returns: 0.21 * level + 0.09 * returns**2 + 0.70 * before, level, sessions, student(6), seed
-    )
