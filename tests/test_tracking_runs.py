@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow.tracking import MlflowClient
@@ -120,7 +121,8 @@ def test_a_second_interrupt_while_a_run_ends_costs_neither_status_nor_reason(
     tracker: MlflowTracker, client: MlflowClient, monkeypatch: pytest.MonkeyPatch, already_set: bool
 ) -> None:
     """As Ctrl-C of a terminal reaches a step: by itself, and from the process of the run."""
-    set_terminated, asked = MlflowClient.set_terminated, []
+    set_terminated = MlflowClient.set_terminated
+    asked: list[str] = []
 
     def interrupted(self: MlflowClient, run_id: str, **options: Any) -> None:
         asked.append(run_id)
