@@ -1,6 +1,7 @@
-"""Runs tracked from Dagster steps under the multiprocess executor, and the runs of whole pipelines, by real processes.
+"""Under the multiprocess executor a Dagster run, and all that its steps track, end as what they were: real processes.
 
-Each ends as what it was: FINISHED, FAILED, or KILLED by Ctrl-C or by the death of its process.
+Six jobs of ``tracked_steps`` are executed at a time over one store: one ends well; in one a step fails, and in one the
+process of a step is killed; one is interrupted, one gets Ctrl-C as from a terminal, and the process of one is killed.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,123 +21,41 @@ import dagster as dg
 import psutil
 import pytest
 
-from financial_assets.resources.pipeline_run import RUN_TAG
-from financial_assets.tracking import KIND_TAG, MlflowTracker
+from financial_assets.resources.pipeline_run import DAGSTER_RUN, RUN_TAG
+from financial_assets.tracking import KIND_TAG, MlflowTracker, owner_is_alive
 from financial_assets.tracking.runs import FAILURE_TAG
 from tests.mlflow_store import client_of
-from tests.waiting import wait_on
+from tests.waiting import wait, wait_on
 
 # MLflow 3.17 asks SQLAlchemy 2.1 for a loader strategy that it is about to drop.
 pytestmark = [
     pytest.mark.integration,
+    pytest.mark.timeout(600),
     pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning"),
 ]
 
-_DEFINITIONS = """
-import faulthandler
-import os
-import signal
-import time
-from pathlib import Path
-import dagster as dg
-from financial_assets.tracking import MlflowTracker
-
-HERE = Path(__file__).parent
-faulthandler.register(signal.SIGUSR1, all_threads=True)  # in the job's process and in each step's
-tracker = MlflowTracker(f"sqlite:///{HERE / 'mlflow.db'}", "experiment", HERE / "artifacts")
-
-@dg.asset
-def good(context):
-    (HERE / "good.pid").write_text(str(os.getpid()))
-    with tracker.run("good", tags={"dagster.run_id": context.run_id}):
-        pass
-
-@dg.asset
-def bad(context):
-    (HERE / "bad.pid").write_text(str(os.getpid()))
-    with tracker.run("bad", tags={"dagster.run_id": context.run_id}):
-        raise ValueError("no prices")
-
-@dg.asset
-def slow(context):
-    with tracker.run("slow", tags={"dagster.run_id": context.run_id}):
-        (HERE / "slow is running").touch()
-        for _ in range(3000):  # training runs Python all the time, it does not sleep in one system call
-            time.sleep(0.1)
-
-# Each step has a process of its own, forked from one that has imported all this and done nothing else.
-forked = {"forkserver": {"preload_modules": ["financial_assets.tracking", "mlflow.store.tracking.sqlalchemy_store"]}}
-processes = dg.multiprocess_executor.configured({"max_concurrent": 3, "start_method": forked})
-defs = dg.Definitions(assets=[good, bad, slow], jobs=[dg.define_asset_job("steps", executor_def=processes)])
-"""
-
-_PIPELINES = """
-import faulthandler
-import os
-import signal
-import time
-from pathlib import Path
-import dagster as dg
-from financial_assets.automation.executor import make_owning_executor
-from financial_assets.resources import PipelineTracking
-from financial_assets.resources.pipeline_run import pipeline_run_of
-from financial_assets.tracking import MlflowTracker
-
-HERE = Path(__file__).parent
-faulthandler.register(signal.SIGUSR1, all_threads=True)
-tracker = MlflowTracker(f"sqlite:///{HERE.parent / 'mlflow.db'}", "experiment", HERE.parent / "artifacts")
-
-@dg.asset(required_resource_keys={"mlflow"})
-def one(context):
-    (HERE / "one.pid").write_text(str(os.getpid()))
-    context.resources.mlflow.log_metrics({"one": 1.0})
-    with tracker.run("training", parent=pipeline_run_of(context.instance, context.run_id)):
-        pass
-
-@dg.asset
-def two(mlflow: dg.ResourceParam[object]):
-    mlflow.log_metrics({"two": 2.0})
-    mlflow.end_run("FAILED")  # what dagster-mlflow's hook does; the run is not this step's to end
-
-@dg.asset
-def bad(mlflow: dg.ResourceParam[object]):
-    mlflow.log_metrics({"bad": 3.0})
-    raise ValueError("no prices")
-
-@dg.asset
-def slow(mlflow: dg.ResourceParam[object]):
-    (HERE / "slow is running").touch()
-    for _ in range(3000):
-        time.sleep(0.1)
-
-forked = {"forkserver": {"preload_modules": ["financial_assets.resources.mlflow_interface"]}}
-processes = {"multiprocess": {"max_concurrent": 3, "start_method": forked}}
-defs = dg.Definitions(
-    assets=[one, two, bad, slow],
-    jobs=[
-        dg.define_asset_job(name, selection=steps, config={"execution": {"config": processes}})
-        for name, steps in {"fine": ["one", "two"], "failing": ["one", "bad", "two"], "slow": ["one", "slow"]}.items()
-    ],
-    resources={
-        "mlflow": PipelineTracking(
-            home=str(HERE.parent), tracking_uri=tracker.connection.uri, mlflow_experiment_name="experiment"
-        )
-    },
-    executor=make_owning_executor(lambda: tracker),
-)
-"""
+STEPS = Path(__file__).with_name("tracked_steps.py")
+EXECUTED = {
+    "fine": "fine",
+    "failing": "failing",
+    "dying": "dying",
+    "interrupted": "slow",
+    "ctrl-c": "slow",
+    "killed": "slow",
+}
+"""Name of an execution, and its job."""
 
 
 @contextmanager
-def job(folder: Path, name: str = "steps", definitions: str = _DEFINITIONS) -> Iterator[subprocess.Popen[bytes]]:
-    """``dagster job execute`` of definitions, in a process group of its own."""
-    (folder / "definitions.py").write_text(definitions)
-    (folder / "home").mkdir()
+def executed(folder: Path, job: str) -> Iterator[subprocess.Popen[bytes]]:
+    """``dagster job execute``, in a process group of its own; what is left of that is killed at the end."""
+    (folder / "home").mkdir(parents=True)
     (folder / "home" / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+    given = {"DAGSTER_HOME": str(folder / "home"), "TRACKED_STEPS": str(folder), "OMP_NUM_THREADS": "1"}
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "dagster", "job", "execute", "-f", str(folder / "definitions.py"), "-j", name],
-            env={**os.environ, "DAGSTER_HOME": str(folder / "home"), "OMP_NUM_THREADS": "1"},
+            [sys.executable, "-m", "dagster", "job", "execute", "-f", str(STEPS), "-j", job],
+            env=os.environ | given,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -144,7 +63,7 @@ def job(folder: Path, name: str = "steps", definitions: str = _DEFINITIONS) -> I
     try:
         yield process
     finally:
-        if process.poll() is None:
+        with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
@@ -158,76 +77,56 @@ def has_ended(pid_file: Path) -> bool:
     return pid_file.exists() and not psutil.pid_exists(int(pid_file.read_text()))
 
 
-def interrupt(process: subprocess.Popen[bytes]) -> int:
-    """SIGINT to the job alone; should it not end, to its whole group as a terminal's Ctrl-C; then where it hangs."""
-    process.send_signal(signal.SIGINT)
+def end_of_interrupted(process: subprocess.Popen[bytes]) -> None:
+    """Wait; should it not end, interrupt its group as one does who presses Ctrl-C again; then show where it hangs."""
     for _ in range(3):
-        try:
-            return process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=30)
+            return
+        os.killpg(process.pid, signal.SIGINT)
     os.killpg(process.pid, signal.SIGUSR1)
     time.sleep(2)
-    return 0
-
-
-def statuses(folder: Path) -> dict[str, tuple[str, str | None]]:
-    if not (folder / "mlflow.db").exists():
-        return {}
-    client = client_of(f"sqlite:///{folder / 'mlflow.db'}")
-    experiment = client.get_experiment_by_name("experiment")
-    runs = client.search_runs([experiment.experiment_id]) if experiment else []
-    return {run.info.run_name: (run.info.status, run.data.tags.get(FAILURE_TAG)) for run in runs}
-
-
-def test_each_step_ends_as_it_was(tmp_path: Path) -> None:
-    with job(tmp_path) as process:
-        wait_on(
-            process,
-            "one step is left",
-            lambda: (
-                (tmp_path / "slow is running").exists()
-                and {name: status for name, (status, _) in statuses(tmp_path).items()}
-                == {"good": "FINISHED", "bad": "FAILED", "slow": "RUNNING"}
-                and all(has_ended(tmp_path / f"{step}.pid") for step in ("good", "bad"))
-            ),
-            log=(tmp_path / "log").read_text,
-            poll_s=0.2,
-        )
-        assert interrupt(process) != 0, (tmp_path / "log").read_text()
-    ended = statuses(tmp_path)
-    assert ended["good"] == ("FINISHED", None)
-    assert ended["bad"] == ("FAILED", "ValueError: no prices")
-    status, reason = ended["slow"]
-    assert status == "KILLED", (tmp_path / "log").read_text()
-    assert reason is not None
-    assert reason.startswith("DagsterExecutionInterruptedError")
 
 
 @dataclass(frozen=True)
 class Pipeline:
-    """A finished ``dagster job execute``: its exit code, what it printed, and its run in MLflow."""
+    """A finished ``dagster job execute``: its exit code, what it printed, its run in MLflow and those below it."""
 
     exit_code: int
     log: str
     run: Any
-    nested: list[Any]
+    below: dict[str, Any]
+
+    def endings(self) -> dict[str, str]:
+        """Status of each run below that of the pipeline."""
+        return {name: run.info.status for name, run in self.below.items()}
 
 
-PIPELINES = {"fine": "fine", "failing": "failing", "interrupted": "slow", "killed": "slow"}
+def found(root: Path) -> dict[str, Any]:
+    """All runs of the store by their id."""
+    client = client_of(f"sqlite:///{root / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("experiment")
+    return {run.info.run_id: run for run in client.search_runs([experiment.experiment_id])}
+
+
+def pipeline_id(folder: Path) -> tuple[str, str]:
+    """Ids of the Dagster run and of its MLflow run."""
+    with dg.DagsterInstance.from_config(str(folder / "home")) as instance:
+        (record,) = instance.get_run_records()
+    return record.dagster_run.run_id, record.dagster_run.tags[RUN_TAG]
+
+
+def run_whoever_is_next(root: Path) -> None:
+    with MlflowTracker(f"sqlite:///{root / 'mlflow.db'}", "experiment", root / "mlartifacts").run("whoever is next"):
+        pass
 
 
 @pytest.fixture(scope="module")
 def pipelines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pipeline]:
-    """Four pipelines at a time in one store, each with parallel steps: one ends well, one fails, two are ended."""
     root = tmp_path_factory.mktemp("pipelines")
-    client = client_of(f"sqlite:///{root / 'mlflow.db'}")
     with ExitStack() as stack:
-        processes: dict[str, subprocess.Popen[bytes]] = {}
-        for name, executed in PIPELINES.items():
-            (root / name).mkdir()
-            processes[name] = stack.enter_context(job(root / name, executed, _PIPELINES))
-        for name in ("interrupted", "killed"):
+        processes = {name: stack.enter_context(executed(root / name, job)) for name, job in EXECUTED.items()}
+        for name in ("interrupted", "ctrl-c", "killed"):
             wait_on(
                 processes[name],
                 "only the slow step is left",
@@ -235,36 +134,72 @@ def pipelines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pipeline]:
                 log=(root / name / "log").read_text,
                 poll_s=0.2,
             )
-        interrupt(processes["interrupted"])
-        os.killpg(processes["killed"].pid, signal.SIGKILL)
+        processes["interrupted"].send_signal(signal.SIGINT)
+        os.killpg(processes["ctrl-c"].pid, signal.SIGINT)
+        processes["killed"].kill()
+        for name in ("interrupted", "ctrl-c"):
+            end_of_interrupted(processes[name])
         codes = {name: process.wait() for name, process in processes.items()}
-    place = [client.get_experiment_by_name("experiment").experiment_id]
-    runs = client.search_runs(place)
-    assert sum(run.data.tags.get(KIND_TAG) == "pipeline" for run in runs) == len(PIPELINES), "one for each Dagster run"
-    with MlflowTracker(f"sqlite:///{root / 'mlflow.db'}", "experiment", root / "artifacts").run("whoever is next"):
-        pass
-    found = {}
+        # The step of the killed run has not been killed: its process goes on until it has done its work.
+        run_whoever_is_next(root)
+        orphaned = [run for run in found(root).values() if run.info.status == "RUNNING"]
+        assert [run.info.run_name for run in orphaned] == ["long"]
+        assert orphaned[0].data.tags["mlflow.parentRunId"] == pipeline_id(root / "killed")[1]
+    wait("the step of the killed run is gone, too", lambda: not owner_is_alive(orphaned[0].data.tags))
+    run_whoever_is_next(root)
+    runs = found(root)
+    pipelines = [run for run in runs.values() if run.data.tags.get(KIND_TAG) == "pipeline"]
+    assert len(pipelines) == len(EXECUTED), "one for each Dagster run"
+    made = {}
     for name, code in codes.items():
-        with dg.DagsterInstance.from_config(str(root / name / "home")) as instance:
-            (dagster_run,) = [record.dagster_run for record in instance.get_run_records()]
-        run = client.get_run(dagster_run.tags[RUN_TAG])
-        assert run.data.tags["dagster.run_id"] == dagster_run.run_id
-        nested = [one for one in runs if one.data.tags.get("mlflow.parentRunId") == run.info.run_id]
-        found[name] = Pipeline(code, (root / name / "log").read_text(), run, nested)
-    return found
+        dagster_run, run_id = pipeline_id(root / name)
+        assert runs[run_id].data.tags[DAGSTER_RUN] == dagster_run
+        below = [run for run in runs.values() if run.data.tags.get("mlflow.parentRunId") == run_id]
+        named = {run.info.run_name: run for run in below}
+        assert len(named) == len(below)
+        made[name] = Pipeline(code, (root / name / "log").read_text(), runs[run_id], named)
+    return made
+
+
+INTERRUPTED = {"training": "FINISHED", "below one": "FINISHED", "long": "KILLED"}
 
 
 @pytest.mark.parametrize(
-    ("name", "status", "reason", "metrics"),
+    ("name", "status", "reason", "metrics", "below"),
     [
-        ("fine", "FINISHED", None, {"one": 1.0, "two": 2.0}),
-        ("failing", "FAILED", "bad: ValueError: no prices", {"one": 1.0, "two": 2.0, "bad": 3.0}),
-        ("interrupted", "KILLED", "slow: ", {"one": 1.0}),
-        ("killed", "KILLED", "its process ", {"one": 1.0}),
+        (
+            "fine",
+            "FINISHED",
+            None,
+            {"one": 1.0, "two": 2.0},
+            {
+                **dict.fromkeys(("training", "below one", "below two"), "FINISHED"),
+                "baseline trial 0": "FINISHED",
+                "baseline trial 1": "FAILED",
+                "baselines fold-1 to 2020-01-03": "FINISHED",
+                "baselines fold-2 to 2020-01-05": "FAILED",
+            },
+        ),
+        (
+            "failing",
+            "FAILED",
+            "bad: ValueError: no prices",
+            {"one": 1.0, "two": 2.0, "bad": 3.0},
+            {**dict.fromkeys(("training", "below one", "below two"), "FINISHED"), "bad": "FAILED"},
+        ),
+        ("dying", "FAILED", "dies: its process ended before the step did", {"one": 1.0}, INTERRUPTED),
+        ("interrupted", "KILLED", "slow: ", {"one": 1.0}, INTERRUPTED),
+        ("ctrl-c", "KILLED", "slow: ", {"one": 1.0}, INTERRUPTED),
+        ("killed", "KILLED", "its process ", {"one": 1.0}, INTERRUPTED),
     ],
 )
 def test_a_pipeline_is_one_run_that_all_steps_write_into_and_that_ends_as_it_did(
-    pipelines: dict[str, Pipeline], name: str, status: str, reason: str | None, metrics: dict[str, float]
+    pipelines: dict[str, Pipeline],
+    name: str,
+    status: str,
+    reason: str | None,
+    metrics: dict[str, float],
+    below: dict[str, str],
 ) -> None:
     pipeline = pipelines[name]
     assert (pipeline.exit_code == 0) is (name == "fine"), pipeline.log
@@ -272,6 +207,25 @@ def test_a_pipeline_is_one_run_that_all_steps_write_into_and_that_ends_as_it_did
     assert pipeline.run.data.metrics == metrics
     given = pipeline.run.data.tags.get(FAILURE_TAG)
     assert given is None if reason is None else given.startswith(reason)
-    assert pipeline.run.data.tags[KIND_TAG] == "pipeline"
-    assert [run.info.run_name for run in pipeline.nested] == ["training"]
-    assert [run.info.status for run in pipeline.nested] == ["FINISHED"]
+    assert pipeline.endings() == below, pipeline.log
+
+
+def test_what_a_step_tracks_says_why_it_ended(pipelines: dict[str, Pipeline]) -> None:
+    reasons = {
+        (name, run.info.run_name): run.data.tags[FAILURE_TAG]
+        for name, pipeline in pipelines.items()
+        for run in pipeline.below.values()
+        if FAILURE_TAG in run.data.tags
+    }
+    assert reasons.pop(("failing", "bad")) == "ValueError: no prices"
+    assert reasons.pop(("fine", "baseline trial 1")) == "after 1 epochs the loss was no longer finite"
+    assert reasons.pop(("fine", "baselines fold-2 to 2020-01-05")) == "ValueError: too few sessions"
+    for name in ("interrupted", "ctrl-c"):
+        assert reasons.pop((name, "long")).startswith("DagsterExecutionInterruptedError")
+    for name in ("dying", "killed"):
+        assert reasons.pop((name, "long")).endswith("died without ending it")
+    died = pipelines["dying"]
+    assert died.below["long"].info.end_time <= died.run.info.end_time, "the pipeline leaves nothing open"
+    assert reasons == {}
+    for name, own in (("one", 1.0), ("two", 2.0)):
+        assert pipelines["fine"].below[f"below {name}"].data.metrics == {"own": own}, "steps at the same time"

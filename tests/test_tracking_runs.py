@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow.tracking import MlflowClient
@@ -113,6 +114,28 @@ def test_an_error_fails_a_run_and_an_interrupt_kills_it_with_the_reason(
     found = client.get_run(run.id)
     assert found.info.status == status
     assert found.data.tags[FAILURE_TAG] == f"{type(error).__name__}: {error}"
+
+
+@pytest.mark.parametrize("already_set", [False, True])
+def test_a_second_interrupt_while_a_run_ends_costs_neither_status_nor_reason(
+    tracker: MlflowTracker, client: MlflowClient, monkeypatch: pytest.MonkeyPatch, already_set: bool
+) -> None:
+    """As Ctrl-C of a terminal reaches a step: by itself, and from the process of the run."""
+    set_terminated = MlflowClient.set_terminated
+    asked: list[str] = []
+
+    def interrupted(self: MlflowClient, run_id: str, **options: Any) -> None:
+        asked.append(run_id)
+        if len(asked) > 1 or already_set:
+            set_terminated(self, run_id, **options)
+        if len(asked) == 1:
+            raise Interrupted("second")
+
+    monkeypatch.setattr(MlflowClient, "set_terminated", interrupted)
+    with pytest.raises(Interrupted, match="second"), tracker.run("train") as run:
+        raise Interrupted("first")
+    found = client.get_run(run.id)
+    assert (found.info.status, found.data.tags[FAILURE_TAG]) == ("KILLED", "Interrupted: first")
 
 
 def test_a_failure_to_log_the_parameters_fails_the_run(tracker: MlflowTracker, client: MlflowClient) -> None:

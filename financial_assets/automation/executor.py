@@ -11,7 +11,7 @@ from dagster._core.execution.retries import RetryMode
 from dagster._core.execution.step_dependency_config import StepDependencyConfig
 
 from financial_assets.automation.dead_runs import claim, end_dead_tracked_runs, sweeping
-from financial_assets.resources.pipeline_run import pipeline_run, run_tags, watch
+from financial_assets.resources.pipeline_run import has_died, pipeline_run, run_tags, watch
 from financial_assets.tracking import MlflowTracker
 
 _INNER = dg.multi_or_in_process_executor
@@ -64,6 +64,8 @@ class OwningExecutor(dg.Executor):
                     instance.add_run_tags(run.run_id, run_tags(tracker, tracked))
                 for event in self._inner.execute(plan_context, execution_plan):
                     watch(tracked, event)
+                    if has_died(event):
+                        end_dead_tracked_runs(tracker, warn)
                     yield event
 
 

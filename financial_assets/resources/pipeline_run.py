@@ -19,6 +19,7 @@ from typing import Any
 
 import dagster as dg
 from dagster._core.execution.plan.objects import ErrorSource
+from dagster._core.executor.child_process_executor import ChildProcessCrashException
 
 from financial_assets.errors import OrchestrationError, TrackingError
 from financial_assets.resources.dagster_run import run_of
@@ -102,7 +103,15 @@ def watch(run: MlflowRun | None, event: dg.DagsterEvent) -> None:
         return  # the first failure is the reason of those after it
     cause = data.error.cause or data.error if data.error is not None else None
     reason = cause.message.strip() if cause is not None else "no reason given"
+    if has_died(event):  # Dagster's message has no text
+        reason = "its process ended before the step did (killed, or out of memory)"
     run.conclude("KILLED" if interrupted else "FAILED", f"{event.step_key}: {reason}")
+
+
+def has_died(event: dg.DagsterEvent) -> bool:
+    """Whether a step failed because its process ended, so that nobody has ended what it tracked."""
+    error = event.step_failure_data.error if event.is_step_failure else None
+    return error is not None and error.cls_name == ChildProcessCrashException.__name__
 
 
 def pipeline_run_of(instance: dg.DagsterInstance, run_id: str) -> str | None:

@@ -222,7 +222,19 @@ class MlflowRun:
             self._connection.client.log_batch(self.id, tags=[RunTag(name, str(value)) for name, value in tags.items()])
 
     def end(self, status: Ending, reason: str | None = None) -> None:
-        """Set the final status; the status first, because it matters more than the reason."""
+        """Set the final status; the status first, because it matters more than the reason.
+
+        An interrupt meanwhile takes effect afterwards: Ctrl-C in a terminal reaches the process of a step twice, by
+        itself and from the process of the whole run, and the second one comes while the first is being recorded.
+        """
+        try:
+            self._mark(status, reason)
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                self._mark(status, reason)
+            raise
+
+    def _mark(self, status: Ending, reason: str | None) -> None:
         with self._connection.errors(f"mark run {self.id} {status}"):
             self._connection.client.set_terminated(self.id, status=status)
             if reason is not None:
