@@ -47,7 +47,7 @@ _EARLIER: Mapping[str, Mapping[str, str]] = {
     "120698217c7d5d87": {},
     "1df6fc230f27376d": {},
     "307600a670a9ea01": {},
-    "81ba37226ad775db": {},
+    "e67d063b89cf853c": {},
 }
 """Per source version and version of torch, the earlier code version that gives the same weights, bit for bit.
 
