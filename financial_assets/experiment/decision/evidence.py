@@ -22,6 +22,7 @@ from financial_assets.experiment.decision.series import (
     series_of,
 )
 from financial_assets.experiment.metrics.paired import KEYS, PairedDays, paired_differences, rows_of
+from financial_assets.experiment.outcomes import join_outcomes
 from financial_assets.experiment.plan.plan import ExperimentPlan
 
 
@@ -158,48 +159,72 @@ def tabulate(
     columns = list(outcome_columns(plan))
     outcomes = outcomes.loc[outcomes["session"] > pd.Timestamp(plan.starts_after), [*KEYS, *columns]]
     _refuse_repeats(pair, "paired predictions")
-    answered = pair[pair["status"] == "ok"]
-    scored = answered[[*KEYS, "model", *prediction_columns(plan)]].merge(outcomes, on=KEYS, validate="m:1")
+    answers = [*KEYS, *prediction_columns(plan)]
     challenger, champion = (
-        scored[scored["model"] == model].reset_index(drop=True) for model in (plan.challenger, plan.champion)
+        join_outcomes(pair.loc[pair["model"].eq(model) & pair["status"].eq("ok"), answers], outcomes)
+        for model in (plan.challenger, plan.champion)
     )
-    figures, by_ticker = dict[str, pd.Series](), pd.DataFrame()
+    asked_for = _Sessions(None if only is None else pd.DatetimeIndex(list(only)).to_numpy(), outcomes)
+    figures, by_ticker = dict[str, np.ndarray](), pd.DataFrame()
     for series in series_of(plan):
         rival = _baseline(baselines, series, outcomes) if series.baseline else champion
-        rows = _only(paired_differences(challenger, rival, series.metric), only)
+        rows = asked_for.rows(paired_differences(challenger, rival, series.metric))
         by_ticker = rows if series.name == MAIN else by_ticker
-        figures |= _figures(series.name, rows)
-    challenger, champion, outcomes = (_only(rows, only) for rows in (challenger, champion, outcomes))
+        figures |= _figures(series.name, rows, asked_for)
+    challenger, champion, outcomes = (asked_for.rows(rows) for rows in (challenger, champion, outcomes))
     # Rows that should exist: every session with an outcome from the first one on which the ticker was requested.
     # Counted from the outcomes, not from the log: a session on which neither arm was asked is missing too.
-    first = outcomes["ticker"].map(begun).astype("datetime64[ns]")
-    figures["due"] = outcomes.loc[(outcomes["session"] >= first).to_numpy(), "session"].value_counts()
-    figures["both"] = rows_of(challenger, champion)["session"].value_counts()
+    first = outcomes["ticker"].map(begun).astype("datetime64[ns]").to_numpy()
+    figures["due"] = asked_for.count(outcomes, outcomes["session"].to_numpy() >= first)
+    figures["both"] = asked_for.count(rows_of(challenger, champion))
     if plan.rule > 1:
-        ranged = challenger.dropna(subset=list(RANGE))
-        low, high = (ranged[name] for name in RANGE)
-        inside = ranged["log_return"].between(low, high)
-        figures["ranged"], figures["inside"] = (rows["session"].value_counts() for rows in (ranged, ranged[inside]))
-    table = pd.DataFrame(figures, index=pd.DatetimeIndex(np.unique(outcomes["session"].to_numpy())))
-    counted = [name for name in figures if name not in series_names(plan)]
-    table[counted] = table[counted].fillna(0).astype(np.int64)
-    return EvidenceDays(table, by_ticker)
+        low, high, outcome = (challenger[name].to_numpy(np.float64) for name in (*RANGE, "log_return"))
+        figures["ranged"] = asked_for.count(challenger, ~(np.isnan(low) | np.isnan(high)))
+        figures["inside"] = asked_for.count(challenger, (low <= outcome) & (outcome <= high))
+    return EvidenceDays(pd.DataFrame(figures, index=pd.DatetimeIndex(asked_for.days), copy=False), by_ticker)
 
 
-def _only(rows: pd.DataFrame, sessions: Collection[pd.Timestamp] | None) -> pd.DataFrame:
-    return rows if sessions is None else rows[rows["session"].isin(list(sessions))]
+class _Sessions:
+    """The sessions that evidence is asked for, and where rows lie among them.
+
+    Parameters
+    ----------
+    only
+        Sessions, datetime64; ``None``: all.
+    outcomes
+        What is known. Sessions without an outcome have no evidence.
+    """
+
+    def __init__(self, only: np.ndarray | None, outcomes: pd.DataFrame) -> None:
+        known = np.unique(outcomes["session"].to_numpy())
+        self.days = known if only is None else known[np.isin(known, only)]
+        self._is_all = len(self.days) == len(known)
+
+    def rows(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Those of these sessions, among rows of sessions with an outcome."""
+        return rows if self._is_all else rows[np.isin(rows["session"].to_numpy(), self.days)]
+
+    def count(self, rows: pd.DataFrame, which: np.ndarray | None = None) -> np.ndarray:
+        """How many of the rows of these sessions, or of ``which`` of them, lie in each ``[session]``."""
+        place = self.places(rows)
+        return np.bincount(place if which is None else place[which], minlength=len(self.days))
+
+    def places(self, rows: pd.DataFrame) -> np.ndarray:
+        """The session of each row, as its place in ``days``."""
+        return np.searchsorted(self.days, rows["session"].to_numpy())
 
 
-def _figures(name: str, rows: pd.DataFrame) -> dict[str, pd.Series]:
+def _figures(name: str, rows: pd.DataFrame, sessions: _Sessions) -> dict[str, np.ndarray]:
     """What a series says of each session: its mean difference, its rows, and those on which the scores differ."""
-    days, place = np.unique(rows["session"].to_numpy(), return_inverse=True)
-    index = pd.DatetimeIndex(days)
-    unequal = place[(rows["difference"] != 0).to_numpy()]
-    counts = {"rows": place, "unequal": unequal}
+    place, means = sessions.places(rows), np.full(len(sessions.days), np.nan)
     # pandas' mean compensates for rounding, which a sum of NumPy's does not: recorded decisions rest on its bits.
-    figures = {name: rows["difference"].groupby(place, sort=True).mean().set_axis(index)}
-    return figures | {
-        f"{name}/{what}": pd.Series(np.bincount(of, minlength=len(days)), index) for what, of in counts.items()
+    daily = rows["difference"].groupby(place, sort=True).mean()
+    means[daily.index.to_numpy(np.int64)] = daily.to_numpy()
+    unequal = rows["difference"].to_numpy() != 0
+    return {
+        name: means,
+        f"{name}/rows": sessions.count(rows),
+        f"{name}/unequal": sessions.count(rows, unequal),
     }
 
 
@@ -225,9 +250,11 @@ def assemble(plan: ExperimentPlan, table: pd.DataFrame, by_ticker: pd.DataFrame 
 
 
 def _series(table: pd.DataFrame, name: str) -> PairedDays:
-    days = table[table[name].notna()]
-    rows, unequal = int(days[f"{name}/rows"].sum()), int(days[f"{name}/unequal"].sum())
-    return PairedDays(pd.DatetimeIndex(days.index), days[name].to_numpy(np.float64), rows, unequal)
+    daily = table[name].to_numpy(np.float64)
+    has = ~np.isnan(daily)
+    rows, unequal = (int(table[f"{name}/{what}"].to_numpy()[has].sum()) for what in ("rows", "unequal"))
+    sessions = pd.DatetimeIndex(table.index)
+    return PairedDays(sessions if has.all() else sessions[has], daily[has], rows, unequal)
 
 
 def _baseline(baselines: pd.DataFrame, series: Series, outcomes: pd.DataFrame) -> pd.DataFrame:
@@ -239,7 +266,7 @@ def _baseline(baselines: pd.DataFrame, series: Series, outcomes: pd.DataFrame) -
             "asset `baselines`"
         )
     answers = list(series.metric.answers)
-    rows = rows.reindex(columns=["date", "ticker", "model", *answers]).rename(columns={"date": "session"})
+    rows = rows.reindex(columns=["date", "ticker", "model", *answers]).set_axis([*KEYS, "model", *answers], axis=1)
     _refuse_repeats(rows, "baseline predictions")
     return rows
 

@@ -23,6 +23,7 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 
+from financial_assets.experiment import keyed_rows
 from financial_assets.experiment import outcomes as outcomes_module
 from financial_assets.experiment.decision import evidence as evidence_module
 from financial_assets.experiment.decision import looks
@@ -215,7 +216,7 @@ def _between(panel: PricePanel, first: int, end: int) -> PricePanel:
 
 @cache
 def _code() -> str:
-    evidence = (evidence_module, series_module, outcomes_module, market_outcomes)
+    evidence = (evidence_module, series_module, outcomes_module, keyed_rows, market_outcomes)
     metrics = (books, direction, metric, paired, ranking, registry, risk)
     scores = (classification, portfolio_books, quantiles, ranking_scores, risk_scores, volatility)
     sequences = (looks, betting, capital)
