@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,7 @@ from financial_assets.experiment.decision.series import (
     prediction_columns,
     series_of,
 )
+from financial_assets.experiment.metrics.metric import Metric
 from financial_assets.experiment.metrics.paired import KEYS, PairedDays, paired_differences, rows_of
 from financial_assets.experiment.outcomes import join_outcomes
 from financial_assets.experiment.plan.plan import ExperimentPlan
@@ -118,6 +120,22 @@ class EvidenceDays:
     by_ticker: pd.DataFrame
 
 
+class SharedSeries:
+    """Differences between the arms of one pair on the same rows, by metric: several plans of it ask for the same."""
+
+    def __init__(self) -> None:
+        self._rows: list[tuple[Metric, pd.DataFrame]] = []
+
+    def of(self, metric: Metric, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        """What was computed by this metric before, or is now."""
+        # By identity: two metrics of one name may mean different things (``registry.EARLIER_METRICS``).
+        found = next((rows for known, rows in self._rows if known is metric), None)
+        if found is None:
+            found = compute()
+            self._rows.append((metric, found))
+        return found
+
+
 def first_sessions(pair: pd.DataFrame) -> dict[str, pd.Timestamp]:
     """Ticker -> the first session on which it was requested of one of the pair, and answered or not."""
     first = pair.groupby("ticker", sort=False)["session"].min()
@@ -141,6 +159,7 @@ def tabulate(
     outcomes: pd.DataFrame,
     begun: Mapping[str, pd.Timestamp],
     only: Collection[pd.Timestamp] | None = None,
+    shared: SharedSeries | None = None,
 ) -> EvidenceDays:
     """The evidence of a plan by session; that of one session depends on its own rows only, and on ``begun``.
 
@@ -155,6 +174,8 @@ def tabulate(
     only
         Sessions whose evidence is asked for; the others are there because it depends on their rows
         (:func:`.series.looks_back`). Default: all.
+    shared
+        Differences from the champion that another plan of the same pair has had computed from the same rows.
     """
     columns = list(outcome_columns(plan))
     outcomes = outcomes.loc[outcomes["session"] > pd.Timestamp(plan.starts_after), [*KEYS, *columns]]
@@ -167,8 +188,13 @@ def tabulate(
     asked_for = _Sessions(None if only is None else pd.DatetimeIndex(list(only)).to_numpy(), outcomes)
     figures, by_ticker = dict[str, np.ndarray](), pd.DataFrame()
     for series in series_of(plan):
-        rival = _baseline(baselines, series, outcomes) if series.baseline else champion
-        rows = asked_for.rows(paired_differences(challenger, rival, series.metric))
+        if series.baseline:
+            rows = paired_differences(challenger, _baseline(baselines, series, outcomes), series.metric)
+        elif shared is None:
+            rows = paired_differences(challenger, champion, series.metric)
+        else:
+            rows = shared.of(series.metric, partial(paired_differences, challenger, champion, series.metric))
+        rows = asked_for.rows(rows)
         by_ticker = rows if series.name == MAIN else by_ticker
         figures |= _figures(series.name, rows, asked_for)
     challenger, champion, outcomes = (asked_for.rows(rows) for rows in (challenger, champion, outcomes))

@@ -30,6 +30,7 @@ from financial_assets.experiment.decision import looks
 from financial_assets.experiment.decision import series as series_module
 from financial_assets.experiment.decision.evidence import (
     Evidence,
+    SharedSeries,
     assemble,
     counts_of,
     first_sessions,
@@ -112,6 +113,30 @@ class SessionPredictions(Protocol):
         ...
 
 
+class SharedTables:
+    """What plans of one pair have in common as of one decision: the same reads of one log, the same prices."""
+
+    def __init__(self) -> None:
+        self._series: dict[tuple[object, ...], SharedSeries] = {}
+
+    def series(
+        self, plan: ExperimentPlan, rests_on: Iterable[pd.Timestamp], asked_for: Iterable[pd.Timestamp]
+    ) -> SharedSeries:
+        """Differences between the arms of a plan on the same rows.
+
+        Parameters
+        ----------
+        plan
+            Whose pair, and since when.
+        rests_on
+            The sessions whose rows they are made of, and the first and last of the prices.
+        asked_for
+            The sessions whose evidence is asked for.
+        """
+        key = (plan.champion, plan.challenger, plan.starts_after, tuple(rests_on), tuple(sorted(asked_for)))
+        return self._series.setdefault(key, SharedSeries())
+
+
 @dataclass(frozen=True)
 class Gathered:
     """What a decision takes from log and prices.
@@ -144,7 +169,12 @@ class EvidenceHistory:
         self._folder = folder
 
     def gather(
-        self, plan: ExperimentPlan, log: DirectReader, baselines: SessionPredictions, known: KnownPrices
+        self,
+        plan: ExperimentPlan,
+        log: DirectReader,
+        baselines: SessionPredictions,
+        known: KnownPrices,
+        shared: SharedTables | None = None,
     ) -> Gathered:
         """The evidence of a plan as of a session; only what has changed since the last call is looked at.
 
@@ -158,6 +188,8 @@ class EvidenceHistory:
             Daily predictions of the baselines.
         known
             Prices as of the decision.
+        shared
+            What other plans have had computed from the same reads of the log and the same prices.
         """
         name = plan.digest
         path = self._folder / f"{name[:32]}.npz"
@@ -189,7 +221,7 @@ class EvidenceHistory:
         if _moves_first_sessions(state, rows):
             todo = set(panel.sessions)
             state, rows = replace(state, first={}), _rows(plan, log, todo)
-        state = _updated(plan, state, todo, rows, baselines, (known.panel, panel), digests)
+        state = _updated(plan, state, todo, rows, baselines, (known.panel, panel), digests, shared or SharedTables())
         pending = tuple(sorted({*state.pending, *to_come}))
         state = replace(state, last=read[0], count=read[1], begun=read[2], pending=pending)
         found = assemble(plan, _table(plan, state, digests))
@@ -307,6 +339,7 @@ def _updated(
     baselines: SessionPredictions,
     panels: tuple[PricePanel, PricePanel],
     digests: Mapping[pd.Timestamp, str],
+    shared: SharedTables,
 ) -> KeptEvidence:
     """The state after the sessions ``todo`` were tabulated again; ``panels`` are the whole one and the evidence's."""
     if not todo:
@@ -325,7 +358,8 @@ def _updated(
         known = outcome_frame(span, scaled=needs_scaled_outcomes(plan))
         known = known[known["session"].isin(needed)]
         begun = {ticker: pd.Timestamp(day) for ticker, day in first.items()}
-        table = tabulate(plan, pair, baselines.of(needed), known, begun, only=due).table
+        series = shared.series(plan, (*needed, span.sessions[0], span.sessions[-1]), due)
+        table = tabulate(plan, pair, baselines.of(needed), known, begun, only=due, shared=series).table
         tokens = baselines.tokens
         for session, figures in _by_session(table).items():
             days[_iso(session)] = KeptDay(digests[session], tokens.get(session, ""), figures)
