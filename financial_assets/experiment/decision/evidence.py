@@ -121,10 +121,19 @@ class EvidenceDays:
 
 
 class SharedSeries:
-    """Differences between the arms of one pair on the same rows, by metric: several plans of it ask for the same."""
+    """Differences between the arms of one pair on the same rows, by metric: several plans of it ask for the same.
+
+    The rows have the columns that any of these plans needs.
+    """
 
     def __init__(self) -> None:
         self._rows: list[tuple[Metric, pd.DataFrame]] = []
+        self._arms: tuple[pd.DataFrame, pd.DataFrame] | None = None
+
+    def arms(self, compute: Callable[[], tuple[pd.DataFrame, pd.DataFrame]]) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Challenger's and champion's rows with their outcomes, as they were made before or are now."""
+        self._arms = self._arms or compute()
+        return self._arms
 
     def of(self, metric: Metric, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
         """What was computed by this metric before, or is now."""
@@ -177,14 +186,12 @@ def tabulate(
     shared
         Differences from the champion that another plan of the same pair has had computed from the same rows.
     """
-    columns = list(outcome_columns(plan))
-    outcomes = outcomes.loc[outcomes["session"] > pd.Timestamp(plan.starts_after), [*KEYS, *columns]]
-    _refuse_repeats(pair, "paired predictions")
-    answers = [*KEYS, *prediction_columns(plan)]
-    challenger, champion = (
-        join_outcomes(pair.loc[pair["model"].eq(model) & pair["status"].eq("ok"), answers], outcomes)
-        for model in (plan.challenger, plan.champion)
-    )
+    outcomes = outcomes[outcomes["session"] > pd.Timestamp(plan.starts_after)]
+    if shared is None:
+        answers = [*KEYS, "model", "status", *prediction_columns(plan)]
+        challenger, champion = _arms(plan, pair[answers], outcomes[[*KEYS, *outcome_columns(plan)]])
+    else:
+        challenger, champion = shared.arms(partial(_arms, plan, pair, outcomes))
     asked_for = _Sessions(None if only is None else pd.DatetimeIndex(list(only)).to_numpy(), outcomes)
     figures, by_ticker = dict[str, np.ndarray](), pd.DataFrame()
     for series in series_of(plan):
@@ -194,10 +201,8 @@ def tabulate(
             rows = paired_differences(challenger, champion, series.metric)
         else:
             rows = shared.of(series.metric, partial(paired_differences, challenger, champion, series.metric))
-        rows = asked_for.rows(rows)
-        by_ticker = rows if series.name == MAIN else by_ticker
+        by_ticker = asked_for.rows(rows) if series.name == MAIN else by_ticker
         figures |= _figures(series.name, rows, asked_for)
-    challenger, champion, outcomes = (asked_for.rows(rows) for rows in (challenger, champion, outcomes))
     # Rows that should exist: every session with an outcome from the first one on which the ticker was requested.
     # Counted from the outcomes, not from the log: a session on which neither arm was asked is missing too.
     first = outcomes["ticker"].map(begun).astype("datetime64[ns]").to_numpy()
@@ -208,6 +213,16 @@ def tabulate(
         figures["ranged"] = asked_for.count(challenger, ~(np.isnan(low) | np.isnan(high)))
         figures["inside"] = asked_for.count(challenger, (low <= outcome) & (outcome <= high))
     return EvidenceDays(pd.DataFrame(figures, index=pd.DatetimeIndex(asked_for.days), copy=False), by_ticker)
+
+
+def _arms(plan: ExperimentPlan, pair: pd.DataFrame, outcomes: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Answers of challenger and champion with what became of them."""
+    _refuse_repeats(pair, "paired predictions")
+    answered, model = pair["status"].to_numpy() == "ok", pair["model"].to_numpy()
+    challenger, champion = (
+        join_outcomes(pair[answered & (model == name)], outcomes) for name in (plan.challenger, plan.champion)
+    )
+    return challenger, champion
 
 
 class _Sessions:
@@ -231,26 +246,30 @@ class _Sessions:
         return rows if self._is_all else rows[np.isin(rows["session"].to_numpy(), self.days)]
 
     def count(self, rows: pd.DataFrame, which: np.ndarray | None = None) -> np.ndarray:
-        """How many of the rows of these sessions, or of ``which`` of them, lie in each ``[session]``."""
+        """How many of the rows, or of ``which`` of them, lie in each ``[session]``."""
         place = self.places(rows)
-        return np.bincount(place if which is None else place[which], minlength=len(self.days))
+        place = place if which is None else place[which]
+        return np.bincount(place[place >= 0], minlength=len(self.days))
 
     def places(self, rows: pd.DataFrame) -> np.ndarray:
-        """The session of each row, as its place in ``days``."""
-        return np.searchsorted(self.days, rows["session"].to_numpy())
+        """The session of each row, as its place in ``days``; -1 where it is none of these."""
+        session = rows["session"].to_numpy()
+        place = np.searchsorted(self.days, session)
+        is_one = place < len(self.days)
+        is_one[is_one] = self.days[place[is_one]] == session[is_one]
+        return np.where(is_one, place, -1)
 
 
 def _figures(name: str, rows: pd.DataFrame, sessions: _Sessions) -> dict[str, np.ndarray]:
     """What a series says of each session: its mean difference, its rows, and those on which the scores differ."""
     place, means = sessions.places(rows), np.full(len(sessions.days), np.nan)
+    difference, place = rows["difference"].to_numpy()[place >= 0], place[place >= 0]
     # pandas' mean compensates for rounding, which a sum of NumPy's does not: recorded decisions rest on its bits.
-    daily = rows["difference"].groupby(place, sort=True).mean()
+    daily = pd.Series(difference).groupby(place, sort=True).mean()
     means[daily.index.to_numpy(np.int64)] = daily.to_numpy()
-    unequal = rows["difference"].to_numpy() != 0
-    return {
-        name: means,
-        f"{name}/rows": sessions.count(rows),
-        f"{name}/unequal": sessions.count(rows, unequal),
+    counts = {"rows": place, "unequal": place[difference != 0]}
+    return {name: means} | {
+        f"{name}/{what}": np.bincount(of, minlength=len(sessions.days)) for what, of in counts.items()
     }
 
 
@@ -292,7 +311,8 @@ def _baseline(baselines: pd.DataFrame, series: Series, outcomes: pd.DataFrame) -
             "asset `baselines`"
         )
     answers = list(series.metric.answers)
-    rows = rows.reindex(columns=["date", "ticker", "model", *answers]).set_axis([*KEYS, "model", *answers], axis=1)
+    columns = {"session": "date", "ticker": "ticker", "model": "model", **{answer: answer for answer in answers}}
+    rows = pd.DataFrame({new: rows[old].to_numpy() if old in rows else np.nan for new, old in columns.items()})
     _refuse_repeats(rows, "baseline predictions")
     return rows
 
