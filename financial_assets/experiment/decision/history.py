@@ -120,6 +120,7 @@ class SharedTables:
         self._series: dict[tuple[object, ...], SharedSeries] = {}
         self._matrices: dict[tuple[int, str], np.ndarray] = {}
         self._outcomes: dict[tuple[pd.Timestamp, pd.Timestamp, bool], pd.DataFrame] = {}
+        self._rows: dict[tuple[object, ...], pd.DataFrame] = {}
 
     def series(
         self,
@@ -144,6 +145,13 @@ class SharedTables:
         """
         key = (plan.champion, plan.challenger, plan.starts_after, tuple(rests_on), tuple(sorted(asked_for)), scaled)
         return self._series.setdefault(key, SharedSeries())
+
+    def rows(self, plan: ExperimentPlan, log: DirectReader, sessions: set[pd.Timestamp]) -> pd.DataFrame:
+        """Direct predictions of a plan's pair on some sessions, pending ones among them."""
+        key = (plan.champion, plan.challenger, frozenset(sessions))
+        if key not in self._rows:
+            self._rows[key] = _rows(plan, log, sessions)
+        return self._rows[key]
 
     def outcome_rows(self, span: PricePanel, *, scaled: bool) -> pd.DataFrame:
         """Outcomes of a span of the known sessions, see :func:`.outcome_frame`."""
@@ -242,10 +250,10 @@ class EvidenceHistory:
             or (day.outcomes, day.token) != (digest, tokens.get(session, ""))
         }
         todo = _with_followers(plan, todo, panel.sessions)
-        rows = _rows(plan, log, _with_past(plan, todo, panel.sessions))
+        rows = shared.rows(plan, log, _with_past(plan, todo, panel.sessions))
         if _moves_first_sessions(state, rows):
             todo = set(panel.sessions)
-            state, rows = replace(state, first={}), _rows(plan, log, todo)
+            state, rows = replace(state, first={}), shared.rows(plan, log, todo)
         state = _updated(plan, state, todo, rows, baselines, (known.panel, panel), digests, shared)
         pending = tuple(sorted({*state.pending, *to_come}))
         state = replace(state, last=read[0], count=read[1], begun=read[2], pending=pending)
