@@ -8,10 +8,12 @@ import sys
 import allocation
 import decision
 import error_rates
+import questions
 import scale
 import whole_rule
 from table import main
 
 if __name__ == "__main__":
-    goals = {**error_rates.GOALS, **decision.GOALS, **whole_rule.GOALS, **allocation.GOALS, **scale.GOALS}
-    sys.exit(main(goals, __doc__, alone=tuple(scale.GOALS)) > 0)
+    timed = {**scale.GOALS, **questions.GOALS}
+    goals = {**error_rates.GOALS, **decision.GOALS, **whole_rule.GOALS, **allocation.GOALS, **timed}
+    sys.exit(main(goals, __doc__, alone=tuple(timed)) > 0)

@@ -13,7 +13,7 @@ import itertools
 import sqlite3
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -123,6 +123,7 @@ def make_world(
     tickers: int,
     routed_per_session: int | None = None,
     held_back: int = 0,
+    rivals: Sequence[str] = ("majority", "logistic", "persistence"),
 ) -> World:
     """A world in which models know nothing; the predictions of the last ``held_back`` sessions are not logged yet."""
     arms = (
@@ -134,8 +135,10 @@ def make_world(
     after = panel.sessions[panel.sessions > CUTOFF]
     index = pd.MultiIndex.from_product([after, panel.tickers], names=["date", "ticker"])
     frames = [
-        index.to_frame(index=False).assign(model=name, probability_up=rng.uniform(0.4, 0.6, len(index)), **QUANTILES)
-        for name in ("majority", "logistic", "persistence")
+        index.to_frame(index=False).assign(
+            model=name, probability_up=(chance := rng.uniform(0.4, 0.6, len(index))), excess_return=chance, **QUANTILES
+        )
+        for name in rivals
     ]
     log = PredictionLog(f"sqlite:///{folder / f'{sessions}-{tickers}.db'}")
     epoch = log.open_epoch("ab-experiment", arms, "start", after=0)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,9 @@ from financial_assets.experiment.decision.series import (
     prediction_columns,
     series_of,
 )
+from financial_assets.experiment.metrics.metric import Metric
 from financial_assets.experiment.metrics.paired import KEYS, PairedDays, paired_differences, rows_of
+from financial_assets.experiment.outcomes import join_outcomes
 from financial_assets.experiment.plan.plan import ExperimentPlan
 
 
@@ -117,6 +120,31 @@ class EvidenceDays:
     by_ticker: pd.DataFrame
 
 
+class SharedSeries:
+    """Differences between the arms of one pair on the same rows, by metric: several plans of it ask for the same.
+
+    The rows have the columns that any of these plans needs.
+    """
+
+    def __init__(self) -> None:
+        self._rows: list[tuple[Metric, pd.DataFrame]] = []
+        self._arms: tuple[pd.DataFrame, pd.DataFrame] | None = None
+
+    def arms(self, compute: Callable[[], tuple[pd.DataFrame, pd.DataFrame]]) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Challenger's and champion's rows with their outcomes, as they were made before or are now."""
+        self._arms = self._arms or compute()
+        return self._arms
+
+    def of(self, metric: Metric, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        """What was computed by this metric before, or is now."""
+        # By identity: two metrics of one name may mean different things (``registry.EARLIER_METRICS``).
+        found = next((rows for known, rows in self._rows if known is metric), None)
+        if found is None:
+            found = compute()
+            self._rows.append((metric, found))
+        return found
+
+
 def first_sessions(pair: pd.DataFrame) -> dict[str, pd.Timestamp]:
     """Ticker -> the first session on which it was requested of one of the pair, and answered or not."""
     first = pair.groupby("ticker", sort=False)["session"].min()
@@ -140,6 +168,7 @@ def tabulate(
     outcomes: pd.DataFrame,
     begun: Mapping[str, pd.Timestamp],
     only: Collection[pd.Timestamp] | None = None,
+    shared: SharedSeries | None = None,
 ) -> EvidenceDays:
     """The evidence of a plan by session; that of one session depends on its own rows only, and on ``begun``.
 
@@ -154,52 +183,93 @@ def tabulate(
     only
         Sessions whose evidence is asked for; the others are there because it depends on their rows
         (:func:`.series.looks_back`). Default: all.
+    shared
+        Differences from the champion that another plan of the same pair has had computed from the same rows.
     """
-    columns = list(outcome_columns(plan))
-    outcomes = outcomes.loc[outcomes["session"] > pd.Timestamp(plan.starts_after), [*KEYS, *columns]]
-    _refuse_repeats(pair, "paired predictions")
-    answered = pair[pair["status"] == "ok"]
-    scored = answered[[*KEYS, "model", *prediction_columns(plan)]].merge(outcomes, on=KEYS, validate="m:1")
-    challenger, champion = (
-        scored[scored["model"] == model].reset_index(drop=True) for model in (plan.challenger, plan.champion)
-    )
-    figures, by_ticker = dict[str, pd.Series](), pd.DataFrame()
+    outcomes = outcomes[outcomes["session"] > pd.Timestamp(plan.starts_after)]
+    if shared is None:
+        answers = [*KEYS, "model", "status", *prediction_columns(plan)]
+        challenger, champion = _arms(plan, pair[answers], outcomes[[*KEYS, *outcome_columns(plan)]])
+    else:
+        challenger, champion = shared.arms(partial(_arms, plan, pair, outcomes))
+    asked_for = _Sessions(None if only is None else pd.DatetimeIndex(list(only)).to_numpy(), outcomes)
+    figures, by_ticker = dict[str, np.ndarray](), pd.DataFrame()
     for series in series_of(plan):
-        rival = _baseline(baselines, series, outcomes) if series.baseline else champion
-        rows = _only(paired_differences(challenger, rival, series.metric), only)
-        by_ticker = rows if series.name == MAIN else by_ticker
-        figures |= _figures(series.name, rows)
-    challenger, champion, outcomes = (_only(rows, only) for rows in (challenger, champion, outcomes))
+        if series.baseline:
+            rows = paired_differences(challenger, _baseline(baselines, series, outcomes), series.metric)
+        elif shared is None:
+            rows = paired_differences(challenger, champion, series.metric)
+        else:
+            rows = shared.of(series.metric, partial(paired_differences, challenger, champion, series.metric))
+        by_ticker = asked_for.rows(rows) if series.name == MAIN else by_ticker
+        figures |= _figures(series.name, rows, asked_for)
     # Rows that should exist: every session with an outcome from the first one on which the ticker was requested.
     # Counted from the outcomes, not from the log: a session on which neither arm was asked is missing too.
-    first = outcomes["ticker"].map(begun).astype("datetime64[ns]")
-    figures["due"] = outcomes.loc[(outcomes["session"] >= first).to_numpy(), "session"].value_counts()
-    figures["both"] = rows_of(challenger, champion)["session"].value_counts()
+    first = outcomes["ticker"].map(begun).astype("datetime64[ns]").to_numpy()
+    figures["due"] = asked_for.count(outcomes, outcomes["session"].to_numpy() >= first)
+    figures["both"] = asked_for.count(rows_of(challenger, champion))
     if plan.rule > 1:
-        ranged = challenger.dropna(subset=list(RANGE))
-        low, high = (ranged[name] for name in RANGE)
-        inside = ranged["log_return"].between(low, high)
-        figures["ranged"], figures["inside"] = (rows["session"].value_counts() for rows in (ranged, ranged[inside]))
-    table = pd.DataFrame(figures, index=pd.DatetimeIndex(np.unique(outcomes["session"].to_numpy())))
-    counted = [name for name in figures if name not in series_names(plan)]
-    table[counted] = table[counted].fillna(0).astype(np.int64)
-    return EvidenceDays(table, by_ticker)
+        low, high, outcome = (challenger[name].to_numpy(np.float64) for name in (*RANGE, "log_return"))
+        figures["ranged"] = asked_for.count(challenger, ~(np.isnan(low) | np.isnan(high)))
+        figures["inside"] = asked_for.count(challenger, (low <= outcome) & (outcome <= high))
+    return EvidenceDays(pd.DataFrame(figures, index=pd.DatetimeIndex(asked_for.days), copy=False), by_ticker)
 
 
-def _only(rows: pd.DataFrame, sessions: Collection[pd.Timestamp] | None) -> pd.DataFrame:
-    return rows if sessions is None else rows[rows["session"].isin(list(sessions))]
+def _arms(plan: ExperimentPlan, pair: pd.DataFrame, outcomes: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Answers of challenger and champion with what became of them."""
+    _refuse_repeats(pair, "paired predictions")
+    answered, model = pair["status"].to_numpy() == "ok", pair["model"].to_numpy()
+    challenger, champion = (
+        join_outcomes(pair[answered & (model == name)], outcomes) for name in (plan.challenger, plan.champion)
+    )
+    return challenger, champion
 
 
-def _figures(name: str, rows: pd.DataFrame) -> dict[str, pd.Series]:
+class _Sessions:
+    """The sessions that evidence is asked for, and where rows lie among them.
+
+    Parameters
+    ----------
+    only
+        Sessions, datetime64; ``None``: all.
+    outcomes
+        What is known. Sessions without an outcome have no evidence.
+    """
+
+    def __init__(self, only: np.ndarray | None, outcomes: pd.DataFrame) -> None:
+        known = np.unique(outcomes["session"].to_numpy())
+        self.days = known if only is None else known[np.isin(known, only)]
+        self._is_all = len(self.days) == len(known)
+
+    def rows(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Those of these sessions, among rows of sessions with an outcome."""
+        return rows if self._is_all else rows[np.isin(rows["session"].to_numpy(), self.days)]
+
+    def count(self, rows: pd.DataFrame, which: np.ndarray | None = None) -> np.ndarray:
+        """How many of the rows, or of ``which`` of them, lie in each ``[session]``."""
+        place = self.places(rows)
+        place = place if which is None else place[which]
+        return np.bincount(place[place >= 0], minlength=len(self.days))
+
+    def places(self, rows: pd.DataFrame) -> np.ndarray:
+        """The session of each row, as its place in ``days``; -1 where it is none of these."""
+        session = rows["session"].to_numpy()
+        place = np.searchsorted(self.days, session)
+        is_one = place < len(self.days)
+        is_one[is_one] = self.days[place[is_one]] == session[is_one]
+        return np.where(is_one, place, -1)
+
+
+def _figures(name: str, rows: pd.DataFrame, sessions: _Sessions) -> dict[str, np.ndarray]:
     """What a series says of each session: its mean difference, its rows, and those on which the scores differ."""
-    days, place = np.unique(rows["session"].to_numpy(), return_inverse=True)
-    index = pd.DatetimeIndex(days)
-    unequal = place[(rows["difference"] != 0).to_numpy()]
-    counts = {"rows": place, "unequal": unequal}
+    place, means = sessions.places(rows), np.full(len(sessions.days), np.nan)
+    difference, place = rows["difference"].to_numpy()[place >= 0], place[place >= 0]
     # pandas' mean compensates for rounding, which a sum of NumPy's does not: recorded decisions rest on its bits.
-    figures = {name: rows["difference"].groupby(place, sort=True).mean().set_axis(index)}
-    return figures | {
-        f"{name}/{what}": pd.Series(np.bincount(of, minlength=len(days)), index) for what, of in counts.items()
+    daily = pd.Series(difference).groupby(place, sort=True).mean()
+    means[daily.index.to_numpy(np.int64)] = daily.to_numpy()
+    counts = {"rows": place, "unequal": place[difference != 0]}
+    return {name: means} | {
+        f"{name}/{what}": np.bincount(of, minlength=len(sessions.days)) for what, of in counts.items()
     }
 
 
@@ -225,9 +295,11 @@ def assemble(plan: ExperimentPlan, table: pd.DataFrame, by_ticker: pd.DataFrame 
 
 
 def _series(table: pd.DataFrame, name: str) -> PairedDays:
-    days = table[table[name].notna()]
-    rows, unequal = int(days[f"{name}/rows"].sum()), int(days[f"{name}/unequal"].sum())
-    return PairedDays(pd.DatetimeIndex(days.index), days[name].to_numpy(np.float64), rows, unequal)
+    daily = table[name].to_numpy(np.float64)
+    has = ~np.isnan(daily)
+    rows, unequal = (int(table[f"{name}/{what}"].to_numpy()[has].sum()) for what in ("rows", "unequal"))
+    sessions = pd.DatetimeIndex(table.index)
+    return PairedDays(sessions if has.all() else sessions[has], daily[has], rows, unequal)
 
 
 def _baseline(baselines: pd.DataFrame, series: Series, outcomes: pd.DataFrame) -> pd.DataFrame:
@@ -239,7 +311,8 @@ def _baseline(baselines: pd.DataFrame, series: Series, outcomes: pd.DataFrame) -
             "asset `baselines`"
         )
     answers = list(series.metric.answers)
-    rows = rows.reindex(columns=["date", "ticker", "model", *answers]).rename(columns={"date": "session"})
+    columns = {"session": "date", "ticker": "ticker", "model": "model", **{answer: answer for answer in answers}}
+    rows = pd.DataFrame({new: rows[old].to_numpy() if old in rows else np.nan for new, old in columns.items()})
     _refuse_repeats(rows, "baseline predictions")
     return rows
 

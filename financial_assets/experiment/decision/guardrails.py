@@ -148,8 +148,13 @@ def _is_its_own(plan: ExperimentPlan, epochs: dict[int, WeightEpoch], rows: pd.D
 
 def longest_of_pairs(plan: ExperimentPlan, direct: pd.DataFrame) -> pd.DataFrame:
     """The longest paired scoring of each arm in seconds ``[session, model]``; NaN where there was none."""
-    pair = direct[direct["model"].isin((plan.champion, plan.challenger))]
-    return pair.groupby(["session", "model"])["latency_s"].max().unstack()
+    pair = direct["model"].isin((plan.champion, plan.challenger)).to_numpy()
+    seconds = direct["latency_s"].to_numpy(np.float64)[pair]
+    sessions, row = np.unique(direct["session"].to_numpy()[pair], return_inverse=True)
+    models, column = np.unique(direct["model"].to_numpy()[pair], return_inverse=True)
+    longest = np.full((len(sessions), len(models)), np.nan)
+    np.fmax.at(longest, (row, column), seconds)
+    return pd.DataFrame(longest, pd.DatetimeIndex(sessions), models)
 
 
 def _alone(plan: ExperimentPlan, longest: pd.DataFrame | None) -> np.ndarray:

@@ -23,12 +23,14 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 
+from financial_assets.experiment import keyed_rows
 from financial_assets.experiment import outcomes as outcomes_module
 from financial_assets.experiment.decision import evidence as evidence_module
 from financial_assets.experiment.decision import looks
 from financial_assets.experiment.decision import series as series_module
 from financial_assets.experiment.decision.evidence import (
     Evidence,
+    SharedSeries,
     assemble,
     counts_of,
     first_sessions,
@@ -111,6 +113,62 @@ class SessionPredictions(Protocol):
         ...
 
 
+class SharedTables:
+    """What plans of one pair have in common as of one decision: the same reads of one log, the same prices."""
+
+    def __init__(self) -> None:
+        self._series: dict[tuple[object, ...], SharedSeries] = {}
+        self._matrices: dict[tuple[int, str], np.ndarray] = {}
+        self._outcomes: dict[tuple[pd.Timestamp, pd.Timestamp, bool], pd.DataFrame] = {}
+        self._rows: dict[tuple[object, ...], pd.DataFrame] = {}
+
+    def series(
+        self,
+        plan: ExperimentPlan,
+        rests_on: Iterable[pd.Timestamp],
+        asked_for: Iterable[pd.Timestamp],
+        *,
+        scaled: bool,
+    ) -> SharedSeries:
+        """Differences between the arms of a plan on the same rows.
+
+        Parameters
+        ----------
+        plan
+            Whose pair, and since when.
+        rests_on
+            The sessions whose rows they are made of, and the first and last of the prices.
+        asked_for
+            The sessions whose evidence is asked for.
+        scaled
+            Whether outcomes are given in units of the volatility as well.
+        """
+        key = (plan.champion, plan.challenger, plan.starts_after, tuple(rests_on), tuple(sorted(asked_for)), scaled)
+        return self._series.setdefault(key, SharedSeries())
+
+    def rows(self, plan: ExperimentPlan, log: DirectReader, sessions: set[pd.Timestamp]) -> pd.DataFrame:
+        """Direct predictions of a plan's pair on some sessions, pending ones among them."""
+        key = (plan.champion, plan.challenger, frozenset(sessions))
+        if key not in self._rows:
+            self._rows[key] = _rows(plan, log, sessions)
+        return self._rows[key]
+
+    def outcome_rows(self, span: PricePanel, *, scaled: bool) -> pd.DataFrame:
+        """Outcomes of a span of the known sessions, see :func:`.outcome_frame`."""
+        key = (span.sessions[0], span.sessions[-1], scaled)
+        if key not in self._outcomes:
+            self._outcomes[key] = outcome_frame(span, scaled=scaled)
+        return self._outcomes[key]
+
+    def outcomes(self, known: PricePanel, start: int, names: set[str]) -> dict[str, np.ndarray]:
+        """Outcomes of all sessions from ``start`` on, see :func:`.outcome_matrices`."""
+        lacking = {name for name in names if (start, name) not in self._matrices}
+        if lacking:
+            found = outcome_matrices(_between(known, start, len(known.sessions)), lacking)
+            self._matrices |= {(start, name): values for name, values in found.items()}
+        return {name: self._matrices[start, name] for name in names if (start, name) in self._matrices}
+
+
 @dataclass(frozen=True)
 class Gathered:
     """What a decision takes from log and prices.
@@ -143,7 +201,12 @@ class EvidenceHistory:
         self._folder = folder
 
     def gather(
-        self, plan: ExperimentPlan, log: DirectReader, baselines: SessionPredictions, known: KnownPrices
+        self,
+        plan: ExperimentPlan,
+        log: DirectReader,
+        baselines: SessionPredictions,
+        known: KnownPrices,
+        shared: SharedTables | None = None,
     ) -> Gathered:
         """The evidence of a plan as of a session; only what has changed since the last call is looked at.
 
@@ -157,13 +220,16 @@ class EvidenceHistory:
             Daily predictions of the baselines.
         known
             Prices as of the decision.
+        shared
+            What other plans have had computed from the same reads of the log and the same prices.
         """
         name = plan.digest
         path = self._folder / f"{name[:32]}.npz"
         state, arrays = load_evidence(path)
         panel = _after(known.panel, pd.Timestamp(plan.starts_after))
         depends_on = _depends_on(name, panel)
-        digests = _outcome_digests(plan, known.panel, panel)
+        shared = shared or SharedTables()
+        digests = _outcome_digests(plan, known.panel, panel, shared)
         read = log.last_direct()
         pair = (plan.champion, plan.challenger)
         later = log.direct_after(pair, state.last, state.begun) if state.depends_on == depends_on else None
@@ -184,11 +250,11 @@ class EvidenceHistory:
             or (day.outcomes, day.token) != (digest, tokens.get(session, ""))
         }
         todo = _with_followers(plan, todo, panel.sessions)
-        rows = _rows(plan, log, _with_past(plan, todo, panel.sessions))
+        rows = shared.rows(plan, log, _with_past(plan, todo, panel.sessions))
         if _moves_first_sessions(state, rows):
             todo = set(panel.sessions)
-            state, rows = replace(state, first={}), _rows(plan, log, todo)
-        state = _updated(plan, state, todo, rows, baselines, (known.panel, panel), digests)
+            state, rows = replace(state, first={}), shared.rows(plan, log, todo)
+        state = _updated(plan, state, todo, rows, baselines, (known.panel, panel), digests, shared)
         pending = tuple(sorted({*state.pending, *to_come}))
         state = replace(state, last=read[0], count=read[1], begun=read[2], pending=pending)
         found = assemble(plan, _table(plan, state, digests))
@@ -215,7 +281,7 @@ def _between(panel: PricePanel, first: int, end: int) -> PricePanel:
 
 @cache
 def _code() -> str:
-    evidence = (evidence_module, series_module, outcomes_module, market_outcomes)
+    evidence = (evidence_module, series_module, outcomes_module, keyed_rows, market_outcomes)
     metrics = (books, direction, metric, paired, ranking, registry, risk)
     scores = (classification, portfolio_books, quantiles, ranking_scores, risk_scores, volatility)
     sequences = (looks, betting, capital)
@@ -252,7 +318,9 @@ def _with_followers(plan: ExperimentPlan, sessions: set[pd.Timestamp], calendar:
     return sessions | {*calendar[places[places < len(calendar)]]}
 
 
-def _outcome_digests(plan: ExperimentPlan, known: PricePanel, panel: PricePanel) -> dict[pd.Timestamp, str]:
+def _outcome_digests(
+    plan: ExperimentPlan, known: PricePanel, panel: PricePanel, shared: SharedTables
+) -> dict[pd.Timestamp, str]:
     """Session of ``panel`` -> digest of what its outcomes say, for sessions with any.
 
     The sign of a return is all that hits and losses of a probability depend on: prices that are rescaled after a
@@ -260,7 +328,7 @@ def _outcome_digests(plan: ExperimentPlan, known: PricePanel, panel: PricePanel)
     """
     first = len(known.sessions) - len(panel.sessions)
     start = max(first - _memory(plan), 0)
-    found = outcome_matrices(_between(known, start, len(known.sessions)), {"log_return", *outcome_columns(plan)})
+    found = shared.outcomes(known, start, {"log_return", *outcome_columns(plan)})
     matrices = {name: np.ascontiguousarray(values[:, first - start :].T) for name, values in found.items()}
     returns = matrices["log_return"]
     is_known = np.isfinite(returns)
@@ -270,10 +338,9 @@ def _outcome_digests(plan: ExperimentPlan, known: PricePanel, panel: PricePanel)
         np.where(np.isnan(matrices[name]), np.nan, matrices[name]) for name in outcome_columns(plan) if name in found
     ]
     rows = np.flatnonzero(is_known.any(axis=1))
+    content = np.hstack([np.ascontiguousarray(values).view(np.uint8) for values in (said, *further)])
     return {
-        session: hashlib.blake2b(
-            said[row].tobytes() + b"".join(values[row].tobytes() for values in further), digest_size=16
-        ).hexdigest()
+        session: hashlib.blake2b(content[row].tobytes(), digest_size=16).hexdigest()
         for row, session in zip(rows, panel.sessions[rows], strict=True)
     }
 
@@ -284,7 +351,8 @@ def _rows(plan: ExperimentPlan, log: DirectReader, sessions: set[pd.Timestamp]) 
     pair = (plan.champion, plan.challenger)
     if not sessions:
         return log.direct((), columns=columns)
-    rows = log.direct(pair, since=min(sessions), until=max(sessions), columns=columns)
+    # All columns that are read for any plan: plans of one pair share what is made of them.
+    rows = log.direct(pair, since=min(sessions), until=max(sessions))
     return rows[rows["session"].isin(list(sessions))]
 
 
@@ -306,6 +374,7 @@ def _updated(
     baselines: SessionPredictions,
     panels: tuple[PricePanel, PricePanel],
     digests: Mapping[pd.Timestamp, str],
+    shared: SharedTables,
 ) -> KeptEvidence:
     """The state after the sessions ``todo`` were tabulated again; ``panels`` are the whole one and the evidence's."""
     if not todo:
@@ -321,10 +390,12 @@ def _updated(
         needed = sorted(_with_past(plan, set(due), panel.sessions))
         places = whole.sessions.get_indexer(pd.DatetimeIndex(needed))
         span = _between(whole, max(int(places.min()) - _memory(plan), 0), int(places.max()) + 1 + _FORWARD)
-        known = outcome_frame(span, scaled=needs_scaled_outcomes(plan))
+        scaled = needs_scaled_outcomes(plan)
+        known = shared.outcome_rows(span, scaled=scaled)
         known = known[known["session"].isin(needed)]
         begun = {ticker: pd.Timestamp(day) for ticker, day in first.items()}
-        table = tabulate(plan, pair, baselines.of(needed), known, begun, only=due).table
+        series = shared.series(plan, (*needed, span.sessions[0], span.sessions[-1]), due, scaled=scaled)
+        table = tabulate(plan, pair, baselines.of(needed), known, begun, only=due, shared=series).table
         tokens = baselines.tokens
         for session, figures in _by_session(table).items():
             days[_iso(session)] = KeptDay(digests[session], tokens.get(session, ""), figures)
@@ -356,8 +427,11 @@ def _table(plan: ExperimentPlan, state: KeptEvidence, digests: Mapping[pd.Timest
 
 
 def _longest(state: KeptEvidence, as_of: pd.Timestamp) -> pd.DataFrame:
-    days = {pd.Timestamp(day): values for day, values in state.longest.items() if pd.Timestamp(day) <= as_of}
-    return pd.DataFrame.from_dict(days, orient="index", dtype=np.float64).sort_index()
+    days = sorted(day for day in state.longest if day <= _iso(as_of))
+    models = sorted({model for day in days for model in state.longest[day]})
+    seconds = [[state.longest[day].get(model) for model in models] for day in days]
+    values = np.array(seconds, dtype=np.float64).reshape(len(days), len(models))
+    return pd.DataFrame(values, index=pd.DatetimeIndex(days), columns=models)
 
 
 def _watched(

@@ -59,21 +59,31 @@ def paired_differences(first: pd.DataFrame, second: pd.DataFrame, metric: Metric
         ``session``, ``ticker``, ``difference``, in the order of ``first``.
     """
     answers, outcomes = [*metric.answers], [name for name in metric.outcomes if name != "previous"]
-    ours, theirs = without_gaps(first, [*answers, *outcomes]), without_gaps(second, answers)
-    if not same_keys(ours, theirs):
+    if same_keys(first, second):  # row by row the same bars: nothing to join
+        known = _without_gaps(first, [*answers, *outcomes]) & _without_gaps(second, answers)
+        ours, theirs = (frame if known.all() else frame[known] for frame in (first, second))
+    else:
+        ours, theirs = without_gaps(first, [*answers, *outcomes]), without_gaps(second, answers)
         ours = ours.merge(theirs[KEYS], on=KEYS, validate="1:1")
-        theirs = ours[KEYS].merge(theirs[[*KEYS, *answers]], on=KEYS, validate="1:1")  # now row by row the same bars
+        theirs = ours[KEYS].merge(theirs[[*KEYS, *answers]], on=KEYS, validate="1:1")
     if metric.fewest_tickers > 1:
-        enough = (ours.groupby("session")["ticker"].transform("size") >= metric.fewest_tickers).to_numpy()
-        ours, theirs = ours[enough], theirs[enough]
+        _, place, sizes = np.unique(ours["session"].to_numpy(), return_inverse=True, return_counts=True)
+        enough = sizes[place] >= metric.fewest_tickers
+        ours, theirs = (frame if enough.all() else frame[enough] for frame in (ours, theirs))
+    keys = {name: ours[name].to_numpy() for name in KEYS}
     if ours.empty:
-        return ours[KEYS].assign(difference=np.empty(0))
-    known = ours[[*KEYS, *metric.outcomes]].reset_index(drop=True)
-    scores = (
-        metric.scores(known.assign(**{name: frame[name].to_numpy(np.float64) for name in answers}))
+        return pd.DataFrame({**keys, "difference": np.empty(0)})
+    settled = keys | {name: ours[name].to_numpy() for name in metric.outcomes}
+    # Frames of columns as they are: a day has few rows, and slicing and joining frames would cost more than the scores.
+    one, other = (
+        np.asarray(metric.scores(pd.DataFrame(settled | _numbers(frame, answers), copy=False)))
         for frame in (ours, theirs)
     )
-    return ours[KEYS].assign(difference=next(scores) - next(scores))
+    return pd.DataFrame({**keys, "difference": one - other}, copy=False)
+
+
+def _numbers(frame: pd.DataFrame, names: Sequence[str]) -> dict[str, np.ndarray]:
+    return {name: frame[name].to_numpy(np.float64) for name in names}
 
 
 def daily_means(rows: pd.DataFrame) -> PairedDays:
@@ -100,8 +110,16 @@ def rows_of(frame: pd.DataFrame, keys: pd.DataFrame) -> pd.DataFrame:
 
 def without_gaps(rows: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     """The rows that have numbers in all of these columns; the frame itself, where all do."""
-    known = np.logical_and.reduce([rows[name].notna().to_numpy() for name in columns])
+    known = _without_gaps(rows, columns)
     return rows if known.all() else rows[known]
+
+
+def _without_gaps(rows: pd.DataFrame, columns: Sequence[str]) -> np.ndarray:
+    return np.logical_and.reduce([_is_known(rows[name].to_numpy()) for name in columns])
+
+
+def _is_known(values: np.ndarray) -> np.ndarray:
+    return ~np.isnan(values) if values.dtype.kind == "f" else np.asarray(pd.notna(values))
 
 
 def same_keys(first: pd.DataFrame, second: pd.DataFrame) -> bool:

@@ -11,7 +11,12 @@ from financial_assets.errors import ExperimentError
 from financial_assets.experiment.arms import Arm, WeightEpoch
 from financial_assets.experiment.decision.evidence import Judgement, gather
 from financial_assets.experiment.decision.guardrails import longest_of_pairs, watch_traffic
-from financial_assets.experiment.decision.history import EvidenceHistory, SessionPredictions, evidence_columns
+from financial_assets.experiment.decision.history import (
+    EvidenceHistory,
+    SessionPredictions,
+    SharedTables,
+    evidence_columns,
+)
 from financial_assets.experiment.decision.record import NO_TRAFFIC, Decision
 from financial_assets.experiment.decision.rule import decide
 from financial_assets.experiment.decision.series import needs_scaled_outcomes
@@ -108,8 +113,10 @@ class ExperimentController:
         """
         epoch, plans = self.rollout.started(), self.plans()
         routed = self._routed(known.as_of) if plans else pd.DataFrame()
-        reads = self._reads(plans)
-        judgements = tuple(self._judge(plan, epoch, routed, known, baselines(plan), cost_bps, reads) for plan in plans)
+        reads, shared = self._reads(plans), SharedTables()
+        judgements = tuple(
+            self._judge(plan, epoch, routed, known, baselines(plan), cost_bps, reads, shared) for plan in plans
+        )
         judgements = self._as_answered(judgements)
         for judgement in judgements:
             self.rollout.log.record_decision(judgement.decision)
@@ -213,6 +220,7 @@ class ExperimentController:
         baselines: pd.DataFrame | SessionPredictions,
         cost_bps: float,
         reads: SharedReads | None = None,
+        shared: SharedTables | None = None,
     ) -> Judgement:
         """Gather the evidence of a plan and decide; later epochs than ``epoch`` did not exist yet."""
         log, reads = self.rollout.log, reads or self._reads([plan])
@@ -227,7 +235,7 @@ class ExperimentController:
         elif self.history is None:
             raise ExperimentError("baselines by session are for a controller that keeps a history")
         else:
-            gathered = self.history.gather(plan, reads, baselines, known)
+            gathered = self.history.gather(plan, reads, baselines, known, shared)
             evidence, always_on, longest = gathered.evidence, gathered.always_on, gathered.longest
         decision = decide(
             plan,

@@ -17,9 +17,9 @@ def tabulated(monkeypatch: pytest.MonkeyPatch) -> list[list[pd.Timestamp]]:
     made: list[list[pd.Timestamp]] = []
     tabulate = history_module.tabulate
 
-    def counted(*given: Any, only: list[pd.Timestamp]) -> EvidenceDays:
+    def counted(*given: Any, only: list[pd.Timestamp], **further: Any) -> EvidenceDays:
         made.append(sorted(only))
-        return tabulate(*given, only=only)
+        return tabulate(*given, only=only, **further)
 
     monkeypatch.setattr(history_module, "tabulate", counted)
     return made

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from financial_assets.errors import ExperimentError
+from financial_assets.experiment.decision import evidence as evidence_module
 from financial_assets.experiment.decision.evidence import Evidence, gather
-from financial_assets.experiment.decision.history import EvidenceHistory
+from financial_assets.experiment.decision.history import EvidenceHistory, SharedTables, evidence_columns
 from financial_assets.experiment.decision.series import prediction_columns
 from financial_assets.experiment.metrics.registry import METRICS
-from financial_assets.experiment.outcomes import outcome_frame
+from financial_assets.experiment.outcomes import KnownPrices, outcome_frame
 from financial_assets.experiment.paired_score import PairedMetric
 from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.experiment.prediction_log.log import PredictionLog
+from financial_assets.experiment.prediction_log.shared_reads import SharedReads
 from financial_assets.market.panel import CHANNELS, PricePanel
 from tests.experiment.builders import CHALLENGER, CHAMPION, CUTOFF, arms, panel
 from tests.experiment.decision.builders import first_plan, plan
@@ -60,6 +62,36 @@ def test_what_is_kept_is_bit_for_bit_that_of_all_rows(world: World, metric: Pair
     assert len(found.main) == (6 if metric == "qlike_5d" else 9)
     assert list(found.against) == list(METRICS[metric].baselines)
     assert all(len(days) == len(found.main) for days in found.against.values())
+
+
+def test_plans_of_one_pair_share_their_rows_and_say_what_each_says_alone(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    joined: list[str] = []
+    arms_of = evidence_module._arms
+
+    def counted(asked: ExperimentPlan, *given: Any) -> tuple[pd.DataFrame, pd.DataFrame]:
+        joined.append(asked.test.metric)
+        return arms_of(asked, *given)
+
+    monkeypatch.setattr(evidence_module, "_arms", counted)
+    # The first rule's pinball loss is another one than the second's, of the same name.
+    first = first_plan(metric="pinball", plausible_effect=0.03)
+    plans = (plan_by("brier"), plan_by("rank_ic"), plan_by("pinball"), first)
+    alone = {asked.digest: EvidenceHistory(tmp_path / "alone") for asked in plans}
+    columns = tuple(dict.fromkeys(name for asked in plans for name in evidence_columns(asked)))
+    for place, session in enumerate(AFTER[:6]):
+        world.predict(session, PRICES.tickers[: 21 - place % 2])
+        known = KnownPrices.of(PRICES.until(session), session)
+        reads, shared = SharedReads(world.log, columns), SharedTables()
+        together = [world.history.gather(asked, reads, world.baselines, known, shared) for asked in plans]
+        assert joined == (["brier", "pinball"] if place else []), "once for each rule, whose spans of prices differ"
+        for asked, found in zip(plans, together, strict=True):
+            by_itself = alone[asked.digest].gather(asked, world.log, world.baselines, known)
+            assert found.evidence.digest == by_itself.evidence.digest
+            assert (found.evidence.due, found.evidence.missing) == (by_itself.evidence.due, by_itself.evidence.missing)
+            assert found.evidence.coverage == by_itself.evidence.coverage
+        joined.clear()
 
 
 def test_five_sessions_are_evidence_when_they_are_over(world: World) -> None:
