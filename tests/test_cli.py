@@ -114,10 +114,11 @@ def test_a_home_on_the_command_line_is_the_variable(
 def test_ctrl_c_ends_every_command_without_a_traceback(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    def interrupted(**_: object) -> Settings:
+    def interrupted(*_: object, **__: object) -> Settings:
         raise KeyboardInterrupt
 
-    # The doctor first: a module that is imported in between would keep the replacement for good.
+    # A module that is imported in between would keep the replacement of the last one for good.
+    monkeypatch.setattr("financial_assets.workflows.demonstration.judge", interrupted)
     monkeypatch.setattr("financial_assets.doctor.examination.load_settings", interrupted)
     monkeypatch.setattr("financial_assets.settings.load_settings", interrupted)
     ended = command(name, *ARGUMENTS.get(name, []))
