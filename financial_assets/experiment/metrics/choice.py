@@ -49,11 +49,14 @@ class MeasuredDays:
         Tickers of the experiment.
     lacking
         Why the others could not, as the end of a sentence that begins with "because".
+    alike
+        Metrics in which the two models scored the same on every day, so that there was no variation to measure.
     """
 
     spreads: Mapping[str, DailyDeviation]
     tickers: int
-    lacking: str = "the two models have fewer than 20 common days of calibration, or never differ on them"
+    lacking: str = "the two models have fewer than 20 days before the test on which both can be scored"
+    alike: frozenset[str] = frozenset()
 
 
 def choose_metric(
@@ -144,6 +147,8 @@ def _assumed(asked: QuestionPolicy, metrics: list[Metric], measured: MeasuredDay
         if metric.name in _ASSUMABLE
     }
     if not assumed:
+        if measured.alike.issuperset(metric.name for metric in metrics):
+            raise UnaskableError(f"{measured.lacking}, so that there is no difference to test")
         what = METRICS[asked.metric].title if asked.metric != "auto" else f"scores of {asked.question}"
         raise UnaskableError(
             f"how much the two models differ in {what} from day to day was not measured (because {measured.lacking}), "
