@@ -29,7 +29,7 @@ class MetricChoice:
     why
         One sentence, for plan and report.
     ratios
-        Metric -> minimum detectable effect over plausible effect; below 1 a test can find what may be hoped for.
+        Metric -> minimum detectable effect of the planned looks alone over plausible effect; smaller is better.
     """
 
     metric: PairedMetric
@@ -96,8 +96,8 @@ def choose_metric(
     best = min(ratios, key=lambda name: ratios[name])  # of equals the first, in the order of the registry
     others = ", ".join(f"{METRICS[name].title} {ratio:.2f} times" for name, ratio in ratios.items() if name != best)
     why = (
-        f"within {horizon} sessions {METRICS[best].title} can find {ratios[best]:.2f} times the largest difference "
-        f"that one can expect of it{f'; {others}' if others else ''}"
+        f"by the planned looks alone, {horizon} sessions can detect a difference in {METRICS[best].title} of "
+        f"{ratios[best]:.2f} times the most one can expect{f' ({others})' if others else ''}"
     )
     return MetricChoice(cast(PairedMetric, best), why, ratios)
 

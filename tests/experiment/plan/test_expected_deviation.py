@@ -126,8 +126,8 @@ def test_the_metric_that_can_see_most_is_chosen() -> None:
     assert found.metric == "qlike"
     assert found.ratios["qlike"] == pytest.approx(3.0 * 5 / 10)
     assert found.why.startswith(
-        "within 100 sessions QLIKE can find 1.50 times the largest difference that one can expect of it; pinball loss "
-        "3.00 times, "
+        "by the planned looks alone, 100 sessions can detect a difference in QLIKE of 1.50 times the most one can "
+        "expect (pinball loss 3.00 times, "
     )
     assert set(found.ratios) == set(wide)
 
