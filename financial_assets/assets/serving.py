@@ -11,8 +11,9 @@ from financial_assets.errors import ManifestError, TargetError, TrainingError
 from financial_assets.experiment.arms import Arm, WeightEpoch
 from financial_assets.experiment.decision.words import metric_and_why, power_in_words
 from financial_assets.experiment.metrics.choice import MeasuredDays
+from financial_assets.experiment.metrics.registry import metrics_of
 from financial_assets.experiment.plan.block_answers import block_predictions
-from financial_assets.experiment.plan.expected_deviation import expected_deviations
+from financial_assets.experiment.plan.expected_deviation import measured_days
 from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.experiment.plan.sections import QuestionPolicy
 from financial_assets.experiment.plan.whole_rule.figures import WholeRulePower
@@ -255,8 +256,7 @@ def _measured_days(
     except TrainingError as error:
         context.log.warning(f"the plan assumes how the challenger's scores differ from the baselines', because {error}")
         baselines = None
-    spreads = expected_deviations(champions, challengers, asked.question, panel, baselines)
-    return MeasuredDays(spreads, tickers)
+    return measured_days(champions, challengers, metrics_of(asked.question), tickers, panel, baselines)
 
 
 def _plan_metadata(plans: Sequence[ExperimentPlan]) -> dict[str, Any]:

@@ -194,16 +194,21 @@ def _explain(console: Console, plan: ExperimentPlan, decision: Decision) -> None
 
 def _conditions(plan: ExperimentPlan) -> list[tuple[str, str]]:
     """The conditions beside the champion's defeat; none of them under the first rule, whose record names them."""
+    from financial_assets.experiment.decision.reasons import listed
     from financial_assets.experiment.decision.series import metric_of
     from financial_assets.experiment.decision.words import amount
 
     if plan.rule == 1:
         return []
     test, margin = plan.test, amount(plan.noninferiority_margin, metric_of(plan))
-    hope = f"below {100 * test.futility:.0f} %" if test.futility else "never"
+    hope = f"below {100 * test.futility:.0f} %: probability of winning at the most one can expect, at a look"
+    if plan.uneven:
+        hope = "never, because its days are too uneven for a look to tell"
+    elif not test.futility:
+        hope = "never"
     return [
-        ("baselines", f"not worse than {' and '.join(plan.must_beat)} by {margin}"),
-        ("ends without hope", f"{hope}: probability of winning at the most one can expect, at a look"),
+        ("baselines", f"not worse than {listed(plan.must_beat)} by {margin}"),
+        ("ends without hope", hope),
     ]
 
 

@@ -87,5 +87,6 @@ def power_in_words(plan: ExperimentPlan) -> tuple[str, ...]:
         f"{most} of all tests; by {half}, in {some}; by {twice}, in {nearly}; an equal one in {none}. {verdict}",
         f"A test takes {power.days[2]:.0f} sessions on average if the challenger is better by {hoped}, "
         f"{power.days[0]:.0f} if it is equal.",
-        f"Of 100 such promotions the conditions prevent: {', '.join(prices)}.",
+        f"Promotions that each condition prevents in 100 tests of a challenger that is better by {hoped}: "
+        f"{', '.join(prices)}.",
     )

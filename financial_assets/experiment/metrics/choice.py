@@ -29,7 +29,7 @@ class MetricChoice:
     why
         One sentence, for plan and report.
     ratios
-        Metric -> minimum detectable effect over plausible effect; below 1 a test can find what may be hoped for.
+        Metric -> minimum detectable effect of the planned looks alone over plausible effect; smaller is better.
     """
 
     metric: PairedMetric
@@ -49,11 +49,14 @@ class MeasuredDays:
         Tickers of the experiment.
     lacking
         Why the others could not, as the end of a sentence that begins with "because".
+    alike
+        Metrics in which the two models scored the same on every day, so that there was no variation to measure.
     """
 
     spreads: Mapping[str, DailyDeviation]
     tickers: int
-    lacking: str = "the two models have fewer than 20 common days of calibration, or never differ on them"
+    lacking: str = "the two models have fewer than 20 days before the test on which both can be scored"
+    alike: frozenset[str] = frozenset()
 
 
 def choose_metric(
@@ -93,8 +96,8 @@ def choose_metric(
     best = min(ratios, key=lambda name: ratios[name])  # of equals the first, in the order of the registry
     others = ", ".join(f"{METRICS[name].title} {ratio:.2f} times" for name, ratio in ratios.items() if name != best)
     why = (
-        f"within {horizon} sessions {METRICS[best].title} can find {ratios[best]:.2f} times the largest difference "
-        f"that one can expect of it{f'; {others}' if others else ''}"
+        f"by the planned looks alone, {horizon} sessions can detect a difference in {METRICS[best].title} of "
+        f"{ratios[best]:.2f} times the most one can expect{f' ({others})' if others else ''}"
     )
     return MetricChoice(cast(PairedMetric, best), why, ratios)
 
@@ -144,6 +147,8 @@ def _assumed(asked: QuestionPolicy, metrics: list[Metric], measured: MeasuredDay
         if metric.name in _ASSUMABLE
     }
     if not assumed:
+        if measured.alike.issuperset(metric.name for metric in metrics):
+            raise UnaskableError(f"{measured.lacking}, so that there is no difference to test")
         what = METRICS[asked.metric].title if asked.metric != "auto" else f"scores of {asked.question}"
         raise UnaskableError(
             f"how much the two models differ in {what} from day to day was not measured (because {measured.lacking}), "

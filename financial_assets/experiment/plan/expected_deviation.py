@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from financial_assets.experiment.metrics.choice import MeasuredDays
 from financial_assets.experiment.metrics.metric import Metric, Question
 from financial_assets.experiment.metrics.paired import KEYS, PairedDays, paired_days
 from financial_assets.experiment.metrics.registry import GUARDS, METRICS, metrics_of
@@ -15,7 +16,7 @@ from financial_assets.experiment.outcomes import outcome_frame
 from financial_assets.experiment.paired_score import PairedMetric
 from financial_assets.experiment.plan.block_answers import CALIBRATION, Block, KnownModel, block_answers
 from financial_assets.experiment.plan.long_run_spread import inflation_of, long_run_of
-from financial_assets.experiment.plan.plan import DailyDeviation
+from financial_assets.experiment.plan.plan import FEWEST_REFERENCE_DAYS, DailyDeviation
 from financial_assets.market.panel import PricePanel
 
 
@@ -56,7 +57,7 @@ def expected_deviation(
     ExperimentError
         See :meth:`.DailyDeviation.assumed`.
     """
-    found = _deviations(champion, challenger, (METRICS[metric],), panel, baselines)
+    found = measured_days(champion, challenger, (METRICS[metric],), tickers, panel, baselines).spreads
     return found.get(metric) or DailyDeviation.assumed(tickers, metric)
 
 
@@ -68,7 +69,8 @@ def expected_deviations(
     baselines: pd.DataFrame | None = None,
 ) -> dict[str, DailyDeviation]:
     """:func:`expected_deviation` of every metric of a question that the two models' common days can measure."""
-    return _deviations(champion, challenger, metrics_of(question), panel, baselines)
+    metrics = metrics_of(question)
+    return dict(measured_days(champion, challenger, metrics, len(panel.tickers), panel, baselines).spreads)
 
 
 def deviation_of_days(
@@ -106,24 +108,36 @@ def deviation_of_days(
     )
 
 
-def _deviations(
+def measured_days(
     champion: KnownModel,
     challenger: KnownModel,
     metrics: Sequence[Metric],
+    tickers: int,
     panel: PricePanel,
-    baselines: pd.DataFrame | None,
-) -> dict[str, DailyDeviation]:
-    """Metric -> expected variation of the daily differences; one that cannot be measured is left out."""
+    baselines: pd.DataFrame | None = None,
+) -> MeasuredDays:
+    """:func:`expected_deviation` of each metric that can be measured, and why the others cannot.
+
+    Parameters
+    ----------
+    champion, challenger, tickers, panel, baselines
+        See :func:`expected_deviation`.
+    metrics
+        Those of one question.
+    """
     block = Block.of(champion, challenger, panel)
     if block is None:
-        return {}
+        return MeasuredDays({}, tickers)
     outcomes = outcome_frame(block.known, scaled=True)
     scored, rival = block_answers(challenger, block).merge(outcomes, on=KEYS), block_answers(champion, block)
     guards = {name: paired_days(scored, rival, guard) for name, guard in GUARDS.items()}
     rows = None if baselines is None else baselines.rename(columns={"date": "session"})
-    found = dict[str, DailyDeviation]()
+    found, alike, most = dict[str, DailyDeviation](), set[str](), 0
     for metric in metrics:
         days = paired_days(scored, rival, metric)
+        if len(days.differences) >= FEWEST_REFERENCE_DAYS and not days.differences.any():
+            alike.add(metric.name)
+            most = max(most, len(days.differences))
         measured = deviation_of_days(days, metric, block.known, block.name)
         if measured is None:
             continue
@@ -133,7 +147,10 @@ def _deviations(
                 f"against {name}": paired_days(scored, rows[rows["model"] == name], metric) for name in metric.baselines
             }
         found[metric.name] = replace(measured, beside=_on_the_same_days(days, others))
-    return found
+    if not alike:
+        return MeasuredDays(found, tickers)
+    lacking = f"the two models scored exactly alike on all {most} days of {block.name}"
+    return MeasuredDays(found, tickers, lacking, frozenset(alike))
 
 
 def _on_the_same_days(days: PairedDays, others: Mapping[str, PairedDays]) -> tuple[tuple[str, tuple[float, ...]], ...]:

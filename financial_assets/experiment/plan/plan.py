@@ -31,7 +31,7 @@ MUST_BEAT = ("majority", "logistic")
 ACT_WITHIN = 10
 """Sessions within which a look that was won must be acted on: later the evidence is too old to promote on."""
 
-_FEWEST_REFERENCE_DAYS = 20
+FEWEST_REFERENCE_DAYS = 20
 _LATER_FIELDS = (
     "rule", "question", "noninferiority_margin", "lags", "uneven", "autocorrelated", "act_within", "whole_rule"
 )  # fmt: skip
@@ -83,7 +83,7 @@ class DailyDeviation:
     @classmethod
     def of_days(cls, differences: np.ndarray, basis: str) -> DailyDeviation | None:
         """Measured on days that are no evidence of the test; ``None`` with fewer than 20 or without any difference."""
-        if len(differences) < _FEWEST_REFERENCE_DAYS:
+        if len(differences) < FEWEST_REFERENCE_DAYS:
             return None
         deviation = float(np.std(differences, ddof=1))
         if deviation <= 0:

@@ -127,7 +127,7 @@ class RolloutPolicy:
             yield from question.broken_rules(f"questions[{place}]")
             if question.question in {earlier.question for earlier in self.asked[: place + 1]}:
                 allowed = "a question that is asked only once, by test.question or here"
-                yield f"questions[{place}].question", question.question, allowed
+                yield f"questions[{place}].question", question.question, f"{allowed}: remove this entry"
         traffic, arms = self.traffic, len(routed)
         if arms > 2 and traffic.mode == "ladder" and traffic.steps[0] < arms - 1:
             allowed = f"{arms - 1} or more: a gateway sends copies (a step of 0) to one model only"
@@ -207,6 +207,8 @@ def _explain(problem: ErrorDetails) -> str:
             allowed = f"a mapping with the keys {_keys('' if key == '(top level)' else str(problem['loc'][0]))}"
         case "tuple_type" | "too_short" | "too_long" if name == "challengers":
             allowed = f"a list of 1 to {MOST_CHALLENGERS} arms, each a variant and a weight"
+        case "tuple_type" if name == "questions":
+            allowed = "a list of questions, such as [risk]"
         case "tuple_type":
             allowed = "a list"
         case "rule":

@@ -162,12 +162,12 @@ class QuestionPolicy:
             allowed = f"auto, or a metric of the question of {self.question}: {', '.join(own)}"
             yield f"{section}.metric", self.metric, f"{allowed}; {named.name} answers the question of {named.question}"
         if self.metric == "auto":
-            unknown = f"with {section}.metric: auto, because its unit is not known before the metric is chosen"
+            unknown = f"while {section}.metric is auto, because its unit is not known before the metric is chosen"
             # Policies of earlier versions left the metric out and meant accuracy; their numbers are in its unit.
-            example = f"name the metric too, such as {own[0]}"
-            example += ", which was meant where none was named" if self.question == "direction" else ""
+            example = f"remove it, or name the metric too, such as {own[0]}"
+            example += " (the default of earlier versions)" if self.question == "direction" else ""
             if self.plausible_effect is not None:
-                yield f"{section}.plausible_effect", self.plausible_effect, f"no number {unknown}: {example}"
+                yield f"{section}.plausible_effect", self.plausible_effect, f"no value {unknown}: {example}"
             if self.margin:
                 yield f"{section}.margin", self.margin, f"0 {unknown}: {example}"
 

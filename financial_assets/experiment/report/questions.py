@@ -129,10 +129,13 @@ def _open(decision: Decision, plan: ExperimentPlan, seen: str) -> str:
 
 
 def _power(plan: ExperimentPlan) -> str:
-    power, hoped = plan.whole_rule, amount(plan.test.plausible_effect, metric_of(plan))
+    power, metric = plan.whole_rule, metric_of(plan)
     if power is None:
-        return f"finds {amount(plan.detectable, metric_of(plan))} with {100 * plan.test.power:.0f} % probability"
-    return f"a challenger that is better by {hoped} is found with {100 * power.promoted[2]:.0f} % probability"
+        return (
+            f"finds {amount(plan.detectable, metric)} in {metric.title} with {100 * plan.test.power:.0f} % probability"
+        )
+    hoped = f"{amount(plan.test.plausible_effect, metric)} in {metric.title}, the most one can expect,"
+    return f"a challenger that is better by {hoped} is promoted with {100 * power.promoted[2]:.0f} % probability"
 
 
 def _days(plan: ExperimentPlan) -> str:

@@ -53,6 +53,16 @@ class UnaskedQuestion:
         return f"the question of {self.question} {verb} for {self.challenger}, because {self.reason}"
 
 
+def _way_on(asked: QuestionPolicy) -> str:
+    """What to change so that the question that moves traffic can be asked."""
+    if asked.question == "direction":
+        return "set test.metric of the rollout policy to auto, accuracy or brier, about which something can be assumed"
+    return (
+        "in the rollout policy, set test.question to direction and test.metric to auto (something can be assumed about "
+        "it), or test another challenger"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Registration:
     """The plans of one experiment's present challengers.
@@ -125,8 +135,7 @@ class Registration:
                 if log.plan(epoch.experiment, champion, arm.model) is None and asked == rules.asked():
                     raise ExperimentError(
                         f"the question of {asked.question}, which moves traffic, cannot be asked of {arm.model} "
-                        f"against {champion}, because {error}: set test.question of the rollout policy to another one, "
-                        "or test.metric to accuracy or brier, about which something can be assumed"
+                        f"against {champion}, because {error}: {_way_on(asked)}"
                     ) from error
                 log.note_unasked(epoch.experiment, champion, arm.model, asked.question, str(error))
             else:

@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from financial_assets.errors import ExperimentError
-from financial_assets.experiment.metrics.choice import choose_metric
+from financial_assets.errors import ExperimentError, UnaskableError
+from financial_assets.experiment.metrics.choice import choose, choose_metric
 from financial_assets.experiment.metrics.paired import PairedDays
 from financial_assets.experiment.metrics.registry import METRICS, metrics_of
 from financial_assets.experiment.metrics.risk import PINBALL_IN_RETURN
@@ -22,9 +22,11 @@ from financial_assets.experiment.plan.expected_deviation import (
     deviation_of_days,
     expected_deviation,
     expected_deviations,
+    measured_days,
 )
 from financial_assets.experiment.plan.long_run_spread import LongRun, long_run_of
 from financial_assets.experiment.plan.plan import DailyDeviation
+from financial_assets.experiment.plan.sections import QuestionPolicy
 from financial_assets.features.catalogue import CATALOGUE
 from financial_assets.features.graph import FeatureGraph, compute_panel
 from financial_assets.market import calendar
@@ -124,8 +126,8 @@ def test_the_metric_that_can_see_most_is_chosen() -> None:
     assert found.metric == "qlike"
     assert found.ratios["qlike"] == pytest.approx(3.0 * 5 / 10)
     assert found.why.startswith(
-        "within 100 sessions QLIKE can find 1.50 times the largest difference that one can expect of it; pinball loss "
-        "3.00 times, "
+        "by the planned looks alone, 100 sessions can detect a difference in QLIKE of 1.50 times the most one can "
+        "expect (pinball loss 3.00 times, "
     )
     assert set(found.ratios) == set(wide)
 
@@ -193,6 +195,25 @@ def test_every_metric_of_a_question_is_measured_at_once(trained: tuple[PricePane
     assert found["pinball"] == expected_deviation(one, other, "pinball", 2, prices)
     assert expected_deviations(one, other, "ranking", prices) == {}, "two tickers are not ranked"
     assert choose_metric("risk", found, drift=2.9, horizon=252).metric in found
+
+
+def test_two_models_that_answer_alike_are_said_to(trained: tuple[PricePanel, Training, Training]) -> None:
+    prices, one, other = trained
+    days = len(np.unique(one.held_out.session))
+    same = measured_days(one, one, metrics_of("risk"), 2, prices)
+    assert (same.spreads, same.alike) == ({}, {metric.name for metric in metrics_of("risk")})
+    alike = f"the two models scored exactly alike on all {days} days of the calibration block"
+    for metric in ("auto", "qlike"):
+        with pytest.raises(UnaskableError) as refused:
+            choose(QuestionPolicy("risk", metric), same, drift=2.9, horizon=252)
+        assert str(refused.value) == f"{alike}, so that there is no difference to test"
+    direction = measured_days(one, one, metrics_of("direction"), 2, prices)
+    choice, spread = choose(QuestionPolicy("direction"), direction, drift=2.9, horizon=252)
+    assert choice.why.endswith(f"These days are assumed, because {alike}")
+    assert spread.basis.startswith("assumed")
+    differing = measured_days(one, other, metrics_of("risk"), 2, prices)
+    assert differing.alike == frozenset()
+    assert "alike" not in measured_days(one, other, metrics_of("ranking"), 2, prices).lacking
 
 
 def graph_of(folder: Path, name: str, window: int, cutoff: pd.Timestamp) -> ExternalGraph:

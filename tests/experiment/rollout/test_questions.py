@@ -217,7 +217,9 @@ def test_the_metric_is_chosen_by_rule_and_the_plan_says_why(log: PredictionLog) 
     assert (direction.test.plausible_effect, risk.test.plausible_effect) == (0.0004, 0.08)
     assert direction.ratios["brier"] == min(direction.ratios.values())
     assert direction.ratios["brier"] == pytest.approx(direction.detectable / direction.test.plausible_effect)
-    assert metric_and_why(direction).startswith("Brier score, chosen by rule: within 36 sessions Brier score can find")
+    assert metric_and_why(direction).startswith(
+        "Brier score, chosen by rule: by the planned looks alone, 36 sessions can detect a difference in Brier score "
+    )
     assert risk.lags == 4
     assert ExperimentPlan.from_json(risk.to_json()) == risk
 
