@@ -76,4 +76,4 @@ stop: ## end the local serving plane
 	@test ! -x $(BIN)/financial-assets || $(BIN)/financial-assets stop
 
 clean: stop ## remove all state and the virtual environment
-	rm -rf $(or $(FINANCIAL_ASSETS_HOME),.financial_assets) .dagster .logs_queue .telemetry logs .pytest_cache .ruff_cache .hypothesis site $(VENV)
+	rm -rf $(or $(FINANCIAL_ASSETS_HOME),.financial_assets) .dagster .logs_queue .telemetry logs .pytest_cache .ruff_cache .hypothesis site .financial_assets_demonstration $(VENV)
