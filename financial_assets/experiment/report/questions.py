@@ -123,7 +123,10 @@ def _open(decision: Decision, plan: ExperimentPlan, seen: str) -> str:
     if any(rail.fired for rail in decision.guardrails):
         return f"Nothing can be concluded, because a guardrail has fired; {seen} have been seen."
     if decision.ended:
-        return f"No winner: the test has ended after {decision.days} sessions, and {plan.champion} is not replaced."
+        # Days are scored after a test's end as well: it ended at a look, and its last look is its horizon.
+        futile = [look.day for look in decision.looks if look.outcome == "futile"]
+        day = min([*futile, decision.days, plan.looks[-1]])
+        return f"No winner: the test ended after {day} sessions, and {plan.champion} is not replaced."
     small = "" if plan.can_promote else ", and the test is too small for what one can expect"
     return f"No answer yet: {seen} have been seen{small}."
 

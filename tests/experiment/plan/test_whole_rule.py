@@ -98,6 +98,8 @@ def test_a_plan_with_them_is_judged_by_them() -> None:
     first, *_ = power_in_words(whole)
     assert "is promoted in" in first
     assert ("Underpowered" in first) is not whole.can_promote
+    last = power_in_words(whole)[-1]
+    assert last.startswith("Promotions that each condition prevents in 100 tests of a challenger that is better by ")
 
 
 def measured(sample: np.ndarray, **series: np.ndarray) -> ExperimentPlan:

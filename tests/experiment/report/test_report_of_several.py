@@ -268,6 +268,7 @@ def test_the_page_begins_with_the_questions_and_their_answers(judged: tuple[Eval
     asked = found[1]
     test = replace(asked.plan.test, metric="qlike")
     plan = replace(asked.plan, question="risk", traffic_question="direction", test=test, why="QLIKE finds <most> of it")
+    plan = replace(plan, uneven=True)
     decision = replace(asked.decision, question="risk", action="promote", ended=True)
     risk = replace(asked, plan=plan, decision=replace(decision, plan_digest=plan.digest))
     unasked = UnaskedQuestion(CHALLENGER, CHAMPION, "ranking", "it needs 20 tickers, and the universe has 4", False)
@@ -281,4 +282,6 @@ def test_the_page_begins_with_the_questions_and_their_answers(judged: tuple[Eval
     assert f"{CHALLENGER}, risk: better." in text
     assert "a promotion or a rollback is recorded here, and moves no requests" in text
     assert "It moves no weights." in text
+    assert "(not in this test: its days are too uneven for a mean to be trusted)" in text
+    assert text.count("It is rolled back at a look whose z falls") == 1, "no look of uneven days rolls back"
     assert len(re.findall("What was seen and what is expected", text)) == 2

@@ -272,6 +272,10 @@ def test_a_question_that_a_policy_gains_waits_for_free_error_probability(log: Pr
     predict(log, {}, AFTER[:24])
     (ended,) = decisions(gained, AFTER[24])
     assert ended.ended
+    (line,) = question_lines([(ended, alone)], ())
+    last = ended.looks[-1].day
+    assert last <= 20 < ended.days, "days are scored after the end of a test as well"
+    assert f"No winner: the test ended after {last} sessions" in line.sentence
     plans = gained.register(measured, AFTER[24])
     assert [(plan.question, plan.family) for plan in plans] == [("direction", 1), ("risk", 2)]
     assert plans[1].starts_after == f"{AFTER[23]:%Y-%m-%d}", "what was seen before is no evidence"
