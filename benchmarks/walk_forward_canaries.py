@@ -5,7 +5,7 @@
 
 It can be interrupted: markets that are done are reused (``--folder``), and those done so far are counted.
 
-Two kinds of market hold no signal: a random walk, and a market with momentum whose sessions are put in random order.
+Two kinds of market hold no signal: a random walk, and one with momentum whose sessions are drawn at random.
 Each is gone through in one fold by a network and by all baselines. Counted are the 95 % intervals that exclude what
 ignorance scores: about one in twenty should.
 
@@ -48,15 +48,19 @@ def simulated(seed: int, strength: float) -> PricePanel:
     return build_panel(SimulatedPrices(market).fetch(TICKERS).prices)
 
 
-def permuted(panel: PricePanel, seed: int) -> PricePanel:
-    """The same bars, each ticker's in an order of its own: every move and range is there, no order in time."""
+def resampled(panel: PricePanel, seed: int) -> PricePanel:
+    """Bars drawn from each ticker's own, with replacement, less its mean move: ranges stay, what is ahead is chance.
+
+    Moves in another order would add up to what they added up to before: who rose early would have to fall later, and
+    a model that knows each ticker's mean would rank by it, wrongly.
+    """
     rng = np.random.default_rng(seed)
     values = panel.values.astype(np.float64)
     close, market = values[:, CHANNELS.index("close")], CHANNELS.index("market")
     shape = np.log(values[:, :4, 1:]) - np.log(close[:, None, :-1])
     for row in range(len(values)):
-        order = rng.permutation(shape.shape[-1])
-        own, volume = shape[row][:, order], values[row, 4, 1:][order]
+        drawn = rng.integers(0, shape.shape[-1], shape.shape[-1])
+        own, volume = shape[row][:, drawn] - shape[row][3].mean(), values[row, 4, 1:][drawn]
         level = np.log(close[row, 0]) + np.concatenate([[0.0], np.cumsum(own[3])])
         values[row, :4, 1:] = np.exp(own + level[:-1])
         values[row, 4, 1:] = volume
@@ -85,7 +89,7 @@ def scores_of(panel: PricePanel, seed: int, folder: Path) -> pd.DataFrame:
 
 MARKETS: Mapping[str, Callable[[int], PricePanel]] = {
     "random walk": lambda seed: simulated(seed, 0.0),
-    "permuted labels": lambda seed: permuted(simulated(seed, 0.3), seed),
+    "resampled": lambda seed: resampled(simulated(seed, 0.3), seed),
 }
 """Kinds of market that hold no signal, each made from a seed."""
 
