@@ -91,7 +91,7 @@ def test_a_feature_that_looks_ahead_stops_the_run_by_name(
     def tomorrow(bars: Any) -> Any:
         return (bars.close.roll(-1, dims=-1) > bars.close).float()
 
-    def planted(covariates: tuple[str, ...]) -> FeatureGraph:
+    def planted(**_: object) -> FeatureGraph:
         honest = [feature for feature in FeatureGraph().features if feature.lookback < 20][:5]
         return FeatureGraph([*honest, Feature("momentum", "crystal_ball", 1, "x[+1] > x", "the test", tomorrow)])
 

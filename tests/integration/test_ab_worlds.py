@@ -129,7 +129,7 @@ def test_an_equal_challenger_is_not_promoted(trained: World) -> None:
 
 def test_a_better_challenger_climbs_is_promoted_and_survives_two_kills(trained: World) -> None:
     world = another(
-        trained, policy("better", "enhanced", "baseline", test={**TEST, "plausible_effect": 0.1}, traffic=LADDER)
+        trained, policy("better", "enhanced", "baseline", test={**TEST, "plausible_effect": 0.12}, traffic=LADDER)
     )
     begun, routes = world.begin(), world.routes()
     assert begun.weights == {ENHANCED: 100, BASELINE: 0}

@@ -143,9 +143,13 @@ def test_the_keyboard_reaches_the_decision_and_every_table(browser: Browser, pag
     assert {tuple(box) for box in wide} == {(True, "block", "visible", 0)}, "focus, hint, and a first column that stays"
     targets = page.evaluate("[...document.querySelectorAll('nav a')].map(a => document.querySelector(a.hash)?.tagName)")
     assert set(targets) == {"H2"}
-    assert page.evaluate("document.querySelector('.verdict').getBoundingClientRect().top") < 300, (
-        "the verdict comes first"
-    )
+    first = page.evaluate("document.querySelector('main caption').textContent")
+    assert first.strip() == "The questions and their answers"
+    tops = [
+        page.evaluate(f"document.querySelector('{part}').getBoundingClientRect().top") for part in ("main", ".verdict")
+    ]
+    assert tops[0] < 150, "the questions come first"
+    assert tops[1] < 500, "then, on the same screen of a telephone, the verdict"
     page.close()
 
 
