@@ -29,7 +29,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow.dataset  # pyright: ignore[reportUnusedImport] # importing it is no part of reading
+import pyarrow.dataset  # pyright: ignore[reportUnusedImport] # so that its import is not timed as reading
 import pyarrow.parquet
 import torch
 
