@@ -151,8 +151,11 @@ def ewma_variance(bars: Bars) -> Tensor:
 HAR_WINDOWS = (1, 5, 22)
 """Sessions of the range-based variances that a forecast of the volatility is made of: a day, a week, a month."""
 
+LONG_RUN_WINDOW = 60
+"""Sessions of the range-based variance that stands for the level a ticker returns to: about a quarter."""
+
 KNOWN_VARIANCES: tuple[Callable[[Bars], Tensor], ...] = (
-    *(partial(range_variance, window=window) for window in HAR_WINDOWS),
+    *(partial(range_variance, window=window) for window in (*HAR_WINDOWS, LONG_RUN_WINDOW)),
     ewma_variance,
 )
 """What forecasts of the volatility are made of (``models.volatility``): daily variances known at the close, by several

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from financial_assets.errors import TrainingError
-from financial_assets.features.bars import KNOWN_VARIANCES, VOLATILITY_FLOOR, split_channels
+from financial_assets.features.bars import HAR_WINDOWS, KNOWN_VARIANCES, VOLATILITY_FLOOR, split_channels
 from financial_assets.models.heads import HORIZONS
 
 if TYPE_CHECKING:
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 VARIANCE_FLOOR = VOLATILITY_FLOOR**2
 """A session without a move has no logarithm."""
+
+LONG_RUN = len(HAR_WINDOWS)
+"""Place of the long-run variance among ``KNOWN_VARIANCES``."""
 
 _TICKERS_AT_ONCE = 16
 """Some megabytes, which stay in the processor's cache from one operation to the next."""
@@ -27,10 +30,11 @@ class HarVolatility(nn.Module):
     """Heterogeneous autoregression of the log of the range-based variance, pooled over tickers.
 
     Per horizon, the log of the mean daily variance of the sessions ahead is linear in the logs of ``KNOWN_VARIANCES``:
-    the mean range-based variances of the last 1, 5 and 22 sessions, and the EWMA variance. Logs keep forecasts
-    positive and wild days in bounds. No ticker has a level of its own: the graph serves any ticker. What the
-    logs and the range estimator leave out (the mean of a logarithm is below the logarithm of the mean) is put back by
-    one factor per horizon.
+    the mean range-based variances of the last 1, 5, 22 and 60 sessions, and the EWMA variance. Logs keep forecasts
+    positive and wild days in bounds. No ticker has a coefficient of its own: the graph serves any ticker. The level
+    that its volatility returns to is read from its last 60 sessions; without that term, tickers of very different
+    levels pull the pooled slopes towards a random walk. What the logs and the range estimator leave out (the mean of a
+    logarithm is below the logarithm of the mean) is put back by one factor per horizon.
 
     Parameters
     ----------
@@ -41,8 +45,8 @@ class HarVolatility(nn.Module):
     factor
         ``[horizon]``, positive: what the root of the variance is multiplied by.
 
-    Source: Corsi (2009), A simple approximate long-memory model of realized volatility; in logs and pooled, Bollerslev,
-    Hood, Huss and Pedersen (2018), Risk everywhere.
+    Source: Corsi (2009), A simple approximate long-memory model of realized volatility; in logs, pooled, and with a
+    long-run variance as a regressor, Bollerslev, Hood, Huss and Pedersen (2018), Risk everywhere.
     """
 
     intercept: Tensor
@@ -66,6 +70,9 @@ class HarVolatility(nn.Module):
     def fit(cls, variances: np.ndarray, ahead: np.ndarray, outcomes: np.ndarray) -> HarVolatility:
         """Least squares on rows of the fit block, one regression per horizon.
 
+        The slope of the long-run variance is not negative: a forecast that leans away from a ticker's own level is the
+        chance of a fit block, and goes wrong for months after a jump.
+
         Parameters
         ----------
         variances
@@ -85,7 +92,13 @@ class HarVolatility(nn.Module):
             raise TrainingError("the fit block has no row with finite variances: set an earlier INGESTION_START_DATE")
         logs = np.log(np.maximum(variances, VARIANCE_FLOOR))
         rows = np.column_stack([np.ones(len(logs)), logs])
-        coefficients = np.linalg.lstsq(rows, np.log(np.maximum(ahead, VARIANCE_FLOOR)), rcond=None)[0]
+        targets = np.log(np.maximum(ahead, VARIANCE_FLOOR))
+        coefficients = np.linalg.lstsq(rows, targets, rcond=None)[0]
+        # Under one bound, least squares either keep it unasked or lie on it.
+        bounded = coefficients[1 + LONG_RUN] < 0
+        coefficients[:, bounded] = 0.0
+        others = np.delete(np.arange(rows.shape[1]), 1 + LONG_RUN)
+        coefficients[np.ix_(others, bounded)] = np.linalg.lstsq(rows[:, others], targets[:, bounded], rcond=None)[0]
         per_session = np.exp(0.5 * (rows @ coefficients)) * np.sqrt(HORIZONS)
         factor = np.sqrt(np.mean((outcomes / per_session) ** 2, axis=0))
         if not (factor > 0).all():

@@ -430,7 +430,8 @@ def test_card_says_what_the_design_asks_for(
     assert set(read["blocks"]) == {"fit", "stop", "calibrate"}
     assert list(read["interface"]["outputs"]) == list(read["interface"]["targets"]) == list(OUTPUT_NAMES)
     assert read["interface"]["horizons"] == [1, 5]
-    assert [(each["horizon"], len(each["slopes"])) for each in read["volatility"]["horizons"]] == [(1, 4), (5, 4)]
+    assert [(each["horizon"], len(each["slopes"])) for each in read["volatility"]["horizons"]] == [(1, 5), (5, 5)]
+    assert len(read["volatility"]["variances"]) == 5
     for horizon, shifts in zip((1, 5), read["calibration"]["quantile_shifts"], strict=True):
         assert shifts["horizon"] == horizon
         assert shifts["pooled"] is True

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,18 @@ import pytest
 import torch
 
 from financial_assets.errors import TrainingError
+from financial_assets.features.bars import KNOWN_VARIANCES
+from financial_assets.features.graph import FeatureGraph, FeaturePanel
+from financial_assets.market.panel import PricePanel
 from financial_assets.models.answers import Answers
 from financial_assets.models.artifacts import storage
 from financial_assets.models.artifacts.storage import is_finished, load_training, save_training
+from financial_assets.models.explanations.explain import ExplanationPlan, explain
+from financial_assets.models.onnx.export import export_onnx
+from financial_assets.models.onnx.parity import prove_parity
+from financial_assets.models.predictor import build_predictor
 from financial_assets.models.training import Training
+from financial_assets.models.volatility import LONG_RUN, HarVolatility
 
 
 def test_what_is_loaded_answers_alike_bit_for_bit(training: Training, tmp_path: Path) -> None:
@@ -26,7 +35,7 @@ def test_what_is_loaded_answers_alike_bit_for_bit(training: Training, tmp_path: 
     volatility = torch.tensor([0.01, 0.03]).expand(9, 2)
     one, other = (t.calibration(t.network(t.scaler(inputs), volatility), volatility) for t in (training, loaded))
     assert all(torch.equal(mine, its) for mine, its in zip(one, other, strict=True))
-    variances = torch.rand(9, 4)
+    variances = torch.rand(9, len(KNOWN_VARIANCES))
     assert torch.equal(training.volatility.of_variances(variances), loaded.volatility.of_variances(variances))
     for name in ("variant", "seed", "feature_names", "tickers", "platt", "spans", "cutoff", "windows", "history",
                  "best_epoch", "device", "seconds", "sequence_length"):  # fmt: skip
@@ -244,6 +253,50 @@ def test_a_training_of_an_earlier_version_goes_on_answering_what_it_did(training
     assert torch.allclose(outputs.logit, mine.logit)
     assert torch.allclose(outputs.multiples, mine.multiples)
     assert bool(torch.isnan(torch.cat([outputs.multiples_5d, outputs.score], dim=1)).all())
+
+
+def without_long_run(training: Training, folder: Path) -> Path:
+    """The training as it was stored when the forecast volatility knew variances of 1, 5 and 22 sessions, and the EWMA.
+
+    Coefficients are such as real prices give.
+    """
+    slopes = torch.tensor([[0.12, 0.08], [0.28, 0.22], [0.30, 0.33], [0.14, 0.16]])
+    stored = HarVolatility(torch.tensor([-1.4, -1.9]), slopes, torch.tensor([1.22, 1.25]))
+    return save_training(folder, replace(training, volatility=stored))
+
+
+def test_a_training_without_a_long_run_variance_goes_on_forecasting_what_it_did(
+    training: Training, tmp_path: Path
+) -> None:
+    old = load_training(without_long_run(training, tmp_path / "old"))
+    variances = torch.rand(50, len(KNOWN_VARIANCES)) * 1e-3
+    logs = torch.log(variances[:, [place for place in range(len(KNOWN_VARIANCES)) if place != LONG_RUN]])
+    slopes = torch.tensor([[0.12, 0.08], [0.28, 0.22], [0.30, 0.33], [0.14, 0.16]]) / 2
+    expected = torch.tensor([-1.4, -1.9]) / 2 + torch.log(torch.tensor([1.22, 1.25]) * torch.tensor([1.0, 5**0.5]))
+    for place in range(4):
+        expected = expected + logs[:, place : place + 1] * slopes[place]
+    assert torch.equal(old.volatility.of_variances(variances), torch.exp(expected))
+    again = load_training(save_training(tmp_path / "again", old))
+    assert torch.equal(again.volatility.slopes, old.volatility.slopes)
+
+
+def test_a_training_without_a_long_run_variance_is_served_and_explained(
+    training: Training, features: FeaturePanel, panel: PricePanel, graph: FeatureGraph, tmp_path: Path
+) -> None:
+    old = load_training(without_long_run(training, tmp_path / "old"))
+    predictor = build_predictor(old, graph)
+    export_onnx(predictor, tmp_path / "m.onnx")
+    assert prove_parity(predictor, tmp_path / "m.onnx", features, panel, windows=50).windows > 0
+    quick = ExplanationPlan(gradient_windows=20, permutation_windows=100, repeats=2)
+    assert explain(old, "f" * 20, graph, features, panel, plan=quick).sentences
+
+
+@pytest.mark.parametrize("count", [0, 3, 6])
+def test_slopes_of_other_variances_are_refused(training: Training, tmp_path: Path, count: int) -> None:
+    volatility = HarVolatility(torch.zeros(2), torch.zeros(count, 2), torch.ones(2))
+    folder = save_training(tmp_path / "t", replace(training, volatility=volatility))
+    with pytest.raises(TrainingError, match=f"slopes of {count} variances"):
+        load_training(folder)
 
 
 def test_a_damaged_training_of_an_earlier_version_is_refused(training: Training, tmp_path: Path) -> None:

@@ -11,15 +11,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from financial_assets.errors import TrainingError
-from financial_assets.features.bars import CAUSAL_VOLATILITY_LOOKBACK, HAR_WINDOWS, VOLATILITY_FLOOR
+from financial_assets.features.bars import (
+    CAUSAL_VOLATILITY_LOOKBACK,
+    HAR_WINDOWS,
+    LONG_RUN_WINDOW,
+    VOLATILITY_FLOOR,
+)
 from financial_assets.features.graph import FeatureGraph, compute_panel
 from financial_assets.market.outcomes import return_ahead
 from financial_assets.market.panel import CHANNELS, PricePanel
+from financial_assets.models import training_data
 from financial_assets.models.onnx.adversarial import adversarial_windows
 from financial_assets.models.onnx.parity import degenerate_windows
 from financial_assets.models.risk.bars import RiskBars, trailing_mean
+from financial_assets.models.risk.har import Har
 from financial_assets.models.training_data import TrainingData, fit_volatility, following_mean
-from financial_assets.models.volatility import HarVolatility, known_variances, panel_variances
+from financial_assets.models.volatility import LONG_RUN, HarVolatility, known_variances, panel_variances
 from financial_assets.scoring.volatility import qlike_losses
 from tests.models.risk import worlds
 from tests.models.risk.worlds import World
@@ -30,7 +37,7 @@ SESSIONS = 200
 
 def fitted() -> HarVolatility:
     """Coefficients such as real prices give: persistent, and mean-reverting."""
-    slopes = torch.tensor([[0.12, 0.08], [0.28, 0.22], [0.30, 0.33], [0.14, 0.16]])
+    slopes = torch.tensor([[0.12, 0.08], [0.28, 0.22], [0.20, 0.18], [0.10, 0.15], [0.14, 0.16]])
     return HarVolatility(torch.tensor([-1.4, -1.9]), slopes, torch.tensor([1.22, 1.25]))
 
 
@@ -105,7 +112,7 @@ def test_degenerate_windows_have_a_volatility(panel: PricePanel) -> None:
 def test_variances_are_those_of_the_forecasters_of_risk(panel: PricePanel) -> None:
     bars = RiskBars.of(panel)
     own = panel_variances(panel).double().numpy()
-    for place, window in enumerate(HAR_WINDOWS):
+    for place, window in enumerate((*HAR_WINDOWS, LONG_RUN_WINDOW)):
         expected = trailing_mean(bars.variance, window)
         known = np.isfinite(expected)
         assert np.allclose(own[..., place][known], expected[known], rtol=1e-3, atol=1e-9)
@@ -115,8 +122,8 @@ def test_variances_are_those_of_the_forecasters_of_risk(panel: PricePanel) -> No
 
 def test_the_regression_finds_what_made_the_variances() -> None:
     rng = np.random.default_rng(0)
-    logs = rng.normal(-8.0, 1.0, (20_000, 4))
-    slopes = np.array([[0.1, 0.05], [0.3, 0.2], [0.4, 0.5], [0.1, 0.15]])
+    logs = rng.normal(-8.0, 1.0, (20_000, 5))
+    slopes = np.array([[0.1, 0.05], [0.3, 0.2], [0.3, 0.3], [0.1, 0.2], [0.1, 0.15]])
     ahead = np.exp(np.array([-0.5, -0.4]) + logs @ slopes + rng.normal(0.0, 0.4, (20_000, 2)))
     # Twice as volatile as the ranges say.
     outcomes = 2.0 * np.sqrt(ahead * [1, 5]) * rng.normal(size=(20_000, 2))
@@ -125,6 +132,24 @@ def test_the_regression_finds_what_made_the_variances() -> None:
     assert np.allclose(har.intercept.numpy(), [-0.5, -0.4], atol=0.15)
     volatility = har.of_variances(torch.from_numpy(np.exp(logs)).float()).double().numpy()
     assert np.allclose(np.mean((outcomes / volatility) ** 2, axis=0), 1.0, atol=1e-4)
+
+
+def test_the_slope_of_the_long_run_variance_is_not_negative() -> None:
+    """One horizon leans away from the long run, the other towards it: only the first is bounded."""
+    rng = np.random.default_rng(1)
+    logs = rng.multivariate_normal(np.full(5, -8.0), 0.5 * np.eye(5) + 0.5, 5_000)
+    slopes = np.array([[0.2, 0.1], [0.3, 0.2], [0.5, 0.3], [-0.2, 0.2], [0.1, 0.1]])
+    ahead = np.exp(-0.5 + logs @ slopes + rng.normal(0.0, 0.4, (5_000, 2)))
+    har = HarVolatility.fit(np.exp(logs), ahead, np.sqrt(ahead))
+    with_long_run = np.column_stack([np.ones(5_000), logs])
+    without = np.delete(with_long_run, 1 + LONG_RUN, axis=1)
+    one, five = (
+        np.linalg.lstsq(rows, np.log(ahead[:, place]), rcond=None)[0]
+        for place, rows in enumerate((without, with_long_run))
+    )
+    assert np.allclose(har.slopes[:, 0], np.insert(one[1:], LONG_RUN, 0.0), atol=1e-6)
+    assert np.allclose(har.slopes[:, 1], five[1:], atol=1e-6)
+    assert np.allclose(har.intercept, [one[0], five[0]], atol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +181,41 @@ def test_a_known_volatility_is_tracked(world: World) -> None:
         loss = qlike_losses(outcome**2, known.ravel() ** 2).mean()
         assert loss < qlike_losses(outcome**2, ewma[after].ravel() * horizon).mean() - 0.02
     assert float(har.slopes.sum(dim=0).max()) < 1.05
+
+
+def test_tickers_of_very_different_levels_are_forecast_as_well_as_with_a_level_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Pooled slopes of short windows alone would take every level for lasting: no ticker would return to its own."""
+    behind = np.mean([_behind_levels_by_ticker(seed) for seed in (1, 2, 3)], axis=0)
+    assert (behind < 0.006).all()
+
+    def without_long_run(panel: PricePanel) -> torch.Tensor:
+        variances = panel_variances(panel)
+        variances[..., LONG_RUN] = 1.0  # its logarithm is 0
+        return variances
+
+    monkeypatch.setattr(training_data, "panel_variances", without_long_run)
+    control = np.mean([_behind_levels_by_ticker(seed) for seed in (1, 2, 3)], axis=0)
+    assert control[1] > 0.008
+
+
+def _behind_levels_by_ticker(seed: int) -> list[float]:
+    """QLIKE out of sample ``[horizon]``, minus that of a HAR with a level for each ticker."""
+    panel = worlds.levels(16, 1500, seed).panel
+    fit, after = range(CAUSAL_VOLATILITY_LOOKBACK, 900), np.s_[:, 900:-6]
+    _, pooled = fit_volatility(panel, usable(panel), fit)
+    bars = RiskBars.of(panel)
+    by_ticker, _ = Har().fit(bars.until(panel.sessions[fit.stop]), np.ones(len(panel.tickers), dtype=bool))
+    losses = []
+    for place, horizon in enumerate((1, 5)):
+        truth = bars.following_variance(horizon)[after].ravel()
+        one, other = (
+            qlike_losses(truth, each[after].ravel() ** 2).mean()
+            for each in (pooled[..., place].double().numpy(), by_ticker.predict(bars, horizon)[0])
+        )
+        losses.append(float(one - other))
+    return losses
 
 
 def test_squares_are_one_on_average_in_the_fit_block(world: World) -> None:
@@ -200,9 +260,9 @@ def test_prices_that_never_move_are_refused(world: World) -> None:
         fit_volatility(replace(panel, values=values), usable(panel), range(200, 800))
     ones = np.ones((50, 2))
     with pytest.raises(TrainingError, match="no price of the fit block moves"):
-        HarVolatility.fit(np.ones((50, 4)), ones, np.zeros((50, 2)))
+        HarVolatility.fit(np.ones((50, 5)), ones, np.zeros((50, 2)))
     with pytest.raises(TrainingError, match="finite"):
-        HarVolatility.fit(np.full((50, 4), np.nan), ones, ones)
+        HarVolatility.fit(np.full((50, 5), np.nan), ones, ones)
 
 
 def test_nothing_fitted_is_the_ewma_volatility(panel: PricePanel) -> None:
@@ -228,5 +288,5 @@ def test_training_data_carry_the_forecasts_of_their_own_fit_block(world: World, 
     # What is served for a session is what the network was trained with.
     bars = torch.from_numpy(np.ascontiguousarray(panel.values[:, :, 744:1000]))
     assert torch.equal(har(bars, sessions=1)[:, 0], data.volatility[:, 999])
-    assert known_variances(bars, 3).shape == (6, 3, 4)
+    assert known_variances(bars, 3).shape == (6, 3, 5)
     assert panel.values.shape[1] == len(CHANNELS)

@@ -9,7 +9,7 @@ from typing import Any
 
 from financial_assets.atomic import atomic_write_text
 from financial_assets.errors import ExportError
-from financial_assets.features.bars import HAR_WINDOWS
+from financial_assets.features.bars import HAR_WINDOWS, LONG_RUN_WINDOW
 from financial_assets.features.feature import Feature
 from financial_assets.models.heads import HORIZONS, QUANTILE_LEVELS
 from financial_assets.models.onnx.export import INPUT_NAME, OPSET, OUTPUT_WIDTHS
@@ -149,7 +149,10 @@ def _volatility(har: HarVolatility) -> dict[str, Any]:
     """The regressions of the forecast volatility, by horizon."""
     return {
         "kind": "HAR of the log range-based variance, pooled over tickers",
-        "variances": [*(f"mean range-based variance of {window} sessions" for window in HAR_WINDOWS), "EWMA variance"],
+        "variances": [
+            *(f"mean range-based variance of {window} sessions" for window in (*HAR_WINDOWS, LONG_RUN_WINDOW)),
+            "EWMA variance",
+        ],
         "horizons": [
             {"horizon": horizon, "intercept": intercept, "slopes": slopes, "factor": factor}
             for horizon, intercept, slopes, factor in zip(

@@ -1,4 +1,4 @@
-"""Trainings that were stored before a model had heads for five sessions and for ranking.
+"""Trainings that were stored before a model had heads for five sessions and for ranking, or a long-run variance.
 
 What such a model answers, it goes on answering: its champion keeps its calibration block, which drift detection and the
 planning of experiments read. What it never learned is NaN, and so is whatever would be computed from it.
@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from financial_assets.features.bars import KNOWN_VARIANCES
 from financial_assets.models.calibration import QuantileShifts
 from financial_assets.models.heads import HORIZONS, QUANTILE_LEVELS
-from financial_assets.models.volatility import HarVolatility
+from financial_assets.models.volatility import LONG_RUN, HarVolatility
 
 EARLIER_FORMAT = 1
 
@@ -77,6 +78,24 @@ def upgraded(manifest: dict[str, Any], tensors: dict[str, dict[str, Tensor]], he
             "volatility": held_out["volatility"][:, None] * np.sqrt(HORIZONS),
         },
     )
+
+
+def stored_volatility(coefficients: dict[str, Tensor]) -> HarVolatility:
+    """The forecaster of stored coefficients; one that was fitted without the long-run variance has slope 0 for it.
+
+    It goes on forecasting what it did, to the last bit.
+
+    Raises
+    ------
+    ValueError
+        There are slopes of some other number of variances.
+    """
+    slopes = coefficients["slopes"]
+    if len(slopes) == len(KNOWN_VARIANCES) - 1:
+        slopes = torch.cat([slopes[:LONG_RUN], torch.zeros_like(slopes[:1]), slopes[LONG_RUN:]])
+    if len(slopes) != len(KNOWN_VARIANCES):
+        raise ValueError(f"slopes of {len(slopes)} variances, where {len(KNOWN_VARIANCES)} are known")
+    return HarVolatility(**{**coefficients, "slopes": slopes})
 
 
 def _with_heads(network: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -20,13 +20,12 @@ from financial_assets.atomic import atomic_write_bytes, atomic_write_text
 from financial_assets.errors import TrainingError
 from financial_assets.folders import make_folder
 from financial_assets.models.answers import Answers
-from financial_assets.models.artifacts.earlier import EARLIER_FORMAT, upgraded
+from financial_assets.models.artifacts.earlier import EARLIER_FORMAT, stored_volatility, upgraded
 from financial_assets.models.calibration import FittedCalibration, PlattScaling, QuantileShifts, ScoreSlope
 from financial_assets.models.networks.build import build_network
 from financial_assets.models.scaling import RobustScaler
 from financial_assets.models.training import Epoch, Training
 from financial_assets.models.variants import Variant
-from financial_assets.models.volatility import HarVolatility
 
 _FORMAT = 2
 _MANIFEST = "training.json"
@@ -94,7 +93,7 @@ def is_finished(folder: Path) -> bool:
 def load_training(folder: Path) -> Training:
     """Read what ``save_training`` wrote; tensors are loaded with ``weights_only=True``, so a file cannot run code.
 
-    A training of an earlier version is read as one whose newer heads answer NaN, see ``earlier``.
+    A training of an earlier version answers what it did, and NaN where it had no head, see ``earlier``.
 
     Raises
     ------
@@ -118,7 +117,7 @@ def load_training(folder: Path) -> Training:
             tickers=tuple(manifest["tickers"]),
             network=network.eval(),
             scaler=scaler.eval(),
-            volatility=HarVolatility(**tensors["volatility"]).eval(),
+            volatility=stored_volatility(tensors["volatility"]).eval(),
             fitted_calibration=_calibration_of(manifest["calibration"]),
             spans={
                 name: (pd.Timestamp(first), pd.Timestamp(last)) for name, (first, last) in manifest["spans"].items()

@@ -109,6 +109,14 @@ def riskmetrics(tickers: int, sessions: int, seed: int = 1, degrees: float | Non
     )
 
 
+def levels(tickers: int, sessions: int, seed: int = 1) -> World:
+    """GARCH that returns within a week to levels between 0.6 and 6.6 % a day, one for each ticker."""
+    level = (0.02 * np.exp(np.linspace(-1.2, 1.2, tickers))) ** 2
+    return simulate(
+        lambda before, returns: 0.21 * level + 0.09 * returns**2 + 0.70 * before, level, sessions, student(6), seed
+    )
+
+
 def heterogeneous(tickers: int, sessions: int, seed: int = 1) -> World:
     """Log variance that moves from day to day, from week to week and slowly, whatever the returns (normal shocks)."""
     random = np.random.default_rng(seed)
