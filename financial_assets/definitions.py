@@ -25,6 +25,7 @@ from financial_assets.automation.console import console_logger
 from financial_assets.automation.executor import make_owning_executor
 from financial_assets.automation.freshness import watch_prices
 from financial_assets.automation.jobs import daily, explain, full_pipeline, retrain, search, walk_forward
+from financial_assets.automation.notifications import make_notify_sensors
 from financial_assets.automation.schedules import make_daily_schedule
 from financial_assets.automation.sensors import make_retrain_sensors
 from financial_assets.folders import tighten
@@ -86,7 +87,11 @@ defs = dg.Definitions(
     ],
     jobs=[full_pipeline, daily, retrain, walk_forward, explain, *([search] if search_assets else [])],
     schedules=[make_daily_schedule()],
-    sensors=[*make_retrain_sensors(_settings.sensor_interval), watch_prices],
+    sensors=[
+        *make_retrain_sensors(_settings.sensor_interval),
+        watch_prices,
+        *make_notify_sensors(_settings.sensor_interval, _resources["notifications"].channels()),
+    ],
     resources=_resources,
     loggers={"console": console_logger},
     # of the jobs, and of assets by themselves

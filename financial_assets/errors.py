@@ -234,5 +234,9 @@ class MonitoringError(FinancialAssetsError):
     """What is watched cannot be judged, or a monitoring service cannot be used."""
 
 
+class NotificationError(MonitoringError):
+    """A notification was not delivered, or may not have been."""
+
+
 class AlertsError(MonitoringError):
     """Alertmanager cannot be reached, or its answer is not a list of alerts."""
