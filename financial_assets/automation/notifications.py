@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Self
 
 import dagster as dg
-from dagster._utils.error import SerializableErrorInfo
+from dagster_shared.error import SerializableErrorInfo
 
 from financial_assets.automation.latest_checks import latest_check
 from financial_assets.monitoring.notifications import Notification

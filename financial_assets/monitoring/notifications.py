@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import smtplib
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from email.message import EmailMessage
 from typing import Protocol
@@ -201,7 +201,7 @@ def _clean(notification: Notification) -> Notification:
     return Notification(redact(notification.title), text, notification.resolved, notification.link)
 
 
-def _post(url: str, content: dict[str, object], setting: str) -> None:
+def _post(url: str, content: Mapping[str, object], setting: str) -> None:
     host = urlsplit(url).netloc
     try:
         answer = httpx.post(reveal(url), json=content, timeout=TIMEOUT_S, follow_redirects=False)

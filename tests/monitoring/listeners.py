@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socketserver
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -80,7 +80,7 @@ class _MailHandler(socketserver.StreamRequestHandler):
 
 
 @contextmanager
-def listening(server: Any) -> Iterator[Any]:
+def listening(server: Any) -> Generator[Any]:
     """Run a server of this module until the block ends."""
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
