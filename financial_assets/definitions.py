@@ -29,6 +29,7 @@ from financial_assets.automation.notifications import make_notify_sensors
 from financial_assets.automation.schedules import make_daily_schedule
 from financial_assets.automation.sensors import make_retrain_sensors
 from financial_assets.folders import tighten
+from financial_assets.metadata import with_source
 from financial_assets.models.search.space import SPACES
 from financial_assets.resources import make_resources
 from financial_assets.settings import load_settings
@@ -65,26 +66,28 @@ if _adoption_problem:
     logging.getLogger("financial_assets").warning(_adoption_problem)
 
 defs = dg.Definitions(
-    assets=[
-        *_raw_prices,
-        price_panel,
-        features,
-        *model_assets,
-        baselines,
-        *artifact_assets,
-        *predictor_assets,
-        *external_assets,
-        experiment,
-        predictions,
-        ab_evaluation,
-        rollout,
-        drift,
-        daily_signals,
-        completed_session,
-        *search_assets,
-        *explanation_assets,
-        *make_walk_forward_assets([variant.name for variant in _variants], _resources["models"].fold_plan()),
-    ],
+    assets=with_source(
+        [
+            *_raw_prices,
+            price_panel,
+            features,
+            *model_assets,
+            baselines,
+            *artifact_assets,
+            *predictor_assets,
+            *external_assets,
+            experiment,
+            predictions,
+            ab_evaluation,
+            rollout,
+            drift,
+            daily_signals,
+            completed_session,
+            *search_assets,
+            *explanation_assets,
+            *make_walk_forward_assets([variant.name for variant in _variants], _resources["models"].fold_plan()),
+        ]
+    ),
     jobs=[full_pipeline, daily, retrain, walk_forward, explain, *([search] if search_assets else [])],
     schedules=[make_daily_schedule()],
     sensors=[

@@ -229,7 +229,10 @@ def test_every_way_to_run_assets_names_the_owner() -> None:
 
 def test_the_sensors_wait_to_be_switched_on() -> None:
     assert defs.sensors is not None
-    assert {sensor.name for sensor in defs.sensors} == {"retrain_on_alert", "retrain_on_drift", "watch_prices"}
+    assert {sensor.name for sensor in defs.sensors} == {
+        *("retrain_on_alert", "retrain_on_drift", "watch_prices"),
+        *("notify_webhook", "notify_slack", "notify_email"),
+    }
     for name in ("retrain_on_alert", "retrain_on_drift"):
         sensor = defs.resolve_sensor_def(name)
         assert sensor.job_name == "retrain"
@@ -317,3 +320,12 @@ def test_arms_of_variants_that_are_not_made_any_more_take_part_while_they_get_re
     can = [model.variant for model in can_take_part(deployed, epoch, {"baseline"})]
     assert can == ["linear", "baseline"]
     assert [model.variant for model in can_take_part(deployed, None, {"baseline"})] == ["baseline"]
+
+
+@pytest.mark.parametrize("asset", sorted(EDGES))
+def test_every_asset_refers_to_the_line_that_defines_it(asset: str) -> None:
+    references = GRAPH.get(dg.AssetKey.from_user_string(asset)).metadata["dagster/code_references"]
+    [reference] = references.code_references  # type: ignore[attr-defined]
+    path = Path(reference.file_path)
+    assert path.relative_to(ROOT / "financial_assets" / "assets")
+    assert "@dg.asset" in "".join(path.read_text().splitlines()[reference.line_number - 1 : reference.line_number + 25])
