@@ -35,6 +35,8 @@ EDGES = {
     "rollout": {"ab_evaluation"},
     "drift": {"features", "predictions"},
     "daily_signals": {"experiment", "predictions"},
+    "sessions/predictions": {"experiment"},
+    "sessions/signals": {"experiment"},
     "completed_session": {"ab_evaluation", "rollout", "drift", "daily_signals"},
 }
 for name in VARIANTS:
@@ -46,7 +48,7 @@ for name in VARIANTS:
         EDGES[f"search/{name}"] = {"features"}
 WALK_FORWARD = {f"walk_forward/{name}" for name in (*VARIANTS, "baselines")}
 EDGES |= {name: {"features"} for name in WALK_FORWARD} | {"walk_forward_report": WALK_FORWARD}
-ON_REQUEST = {asset for asset in EDGES if asset.startswith(("search/", "explanations/", "walk_forward"))}
+ON_REQUEST = {asset for asset in EDGES if asset.startswith(("search/", "explanations/", "walk_forward", "sessions/"))}
 
 GROUPS = {
     "market_data": {"raw_prices", "price_panel"},
@@ -57,6 +59,7 @@ GROUPS = {
     "evaluation": {"predictions", "ab_evaluation", "rollout"},
     "monitoring": {"drift"},
     "signals": {"daily_signals", "completed_session"},
+    "sessions": {"sessions/predictions", "sessions/signals"},
     "search": {asset for asset in ON_REQUEST if asset.startswith("search/")},
     "explanations": {asset for asset in ON_REQUEST if asset.startswith("explanations/")},
     "walk_forward": {"walk_forward_report", *WALK_FORWARD},
