@@ -10,6 +10,7 @@ import dagster as dg
 import pandas as pd
 import pytest
 
+from financial_assets.assets import evaluation
 from financial_assets.assets.sessions import SESSIONS, add_sessions, session_predictions, session_signals
 from financial_assets.market.panel import PricePanel
 from financial_assets.resources import ABTest, Market, Serving
@@ -105,3 +106,31 @@ def test_partitions_are_added_once(instance: dg.DagsterInstance) -> None:
     for _ in range(2):
         add_sessions(instance, days)
     assert instance.get_dynamic_partitions(str(SESSIONS.name)) == ["2020-01-02", "2020-01-03"]
+
+
+@pytest.mark.parametrize(
+    ("config", "sessions"), [({}, 0), ({"sessions": 12}, 12), ({"replay": False}, None), ({"sessions": -1}, "refused")]
+)
+def test_a_run_may_choose_how_many_sessions_are_replayed(
+    world: World, monkeypatch: pytest.MonkeyPatch, config: dict[str, Any], sessions: Any
+) -> None:
+    asked: list[Any] = []
+
+    def replay(*_: Any, sessions: int | None) -> None:
+        asked.append(sessions)
+        raise dg.Failure("enough is known")
+
+    monkeypatch.setattr(evaluation, "run_replay", replay)
+    serving = Serving(home=str(world.home), serving_target="local", request_timeout=1.0, ready_timeout=1.0)
+    arguments: dict[str, Any] = {
+        "resources": {"market": world.market, "serving": serving, "ab_test": world.experiment},
+        "run_config": {"ops": {"predictions": {"config": config}}},
+        "instance": world.instance,
+        "raise_on_error": False,
+    }
+    if sessions == "refused":
+        assert not dg.materialize([evaluation.predictions], **arguments).success
+        assert asked == []
+    else:
+        dg.materialize([evaluation.predictions], **arguments)
+        assert asked == [sessions]
