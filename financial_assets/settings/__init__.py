@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from financial_assets.errors import SettingsError
 from financial_assets.redaction import conceal, redact_address
+from financial_assets.settings.api import ApiSettings
 from financial_assets.settings.base import LocalPath
 from financial_assets.settings.business import BusinessSettings
 from financial_assets.settings.experiment import ExperimentSettings
@@ -41,6 +42,7 @@ class Settings(
     ExperimentSettings,
     BusinessSettings,
     RetrainingSettings,
+    ApiSettings,
 ):
     """All settings of a deployment.
 
