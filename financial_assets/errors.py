@@ -130,7 +130,7 @@ class InfeasibleError(PortfolioError):
 
     def __init__(self, conflicts: Mapping[str, str]) -> None:
         names = " and ".join(conflicts)
-        super().__init__(f"no weights fulfil all constraints; in conflict: {names}. {' '.join(conflicts.values())}")
+        super().__init__(f"no weights fulfil all constraints; in conflict: {names}: {' '.join(conflicts.values())}")
         self.conflicts = dict(conflicts)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -29,7 +32,7 @@ them. Errors have one form: `error.code`, `message`, `fix`, `request_id`. Withou
 answered. Nothing here is investment advice."""
 
 
-def create_app(installation: Installation, *, look_s: float = LOOK_S) -> FastAPI:
+def create_app(installation: Installation, *, look_s: float = LOOK_S, warm_up: bool = False) -> FastAPI:
     """The application of an installation.
 
     Parameters
@@ -38,6 +41,8 @@ def create_app(installation: Installation, *, look_s: float = LOOK_S) -> FastAPI
         State folder, log and settings; nothing of it is written.
     look_s
         Seconds between two looks at the market clock.
+    warm_up
+        Load the session, and import what takes seconds, before anybody asks.
 
     Raises
     ------
@@ -50,7 +55,10 @@ def create_app(installation: Installation, *, look_s: float = LOOK_S) -> FastAPI
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+        warming = asyncio.create_task(_warm_up(sessions)) if warm_up else None
         yield
+        if warming is not None:
+            warming.cancel()
         sessions.close()
 
     app = FastAPI(
@@ -73,6 +81,26 @@ def create_app(installation: Installation, *, look_s: float = LOOK_S) -> FastAPI
     app.add_middleware(RequestFrame, metrics=metrics)
     app.openapi = lambda: _with_security(app)  # type: ignore[method-assign]
     return app
+
+
+async def _warm_up(sessions: Sessions) -> None:
+    """Do beforehand what the first question about risk or a portfolio would wait for."""
+    log = logging.getLogger("financial_assets.api")
+
+    def imports() -> None:
+        import financial_assets.portfolio.construction.optimise
+        import financial_assets.workflows.desk_portfolio  # noqa: F401
+
+    try:
+        served = await sessions.current()
+        await sessions.in_thread(imports)
+        await sessions.in_thread(lambda: served.risk.residuals)
+        # What the imports made lives as long as the process; a full collection that looks at it again and again would
+        # keep a request waiting for a tenth of a second.
+        gc.collect()
+        gc.freeze()
+    except FinancialAssetsError as error:  # who asks is told, and so is the probe of readiness
+        log.warning(f"not ready yet: {error}")
 
 
 def _with_security(app: FastAPI) -> dict[str, Any]:

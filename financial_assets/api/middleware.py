@@ -18,7 +18,7 @@ MOST_BODY_BYTES = 1_000_000
 _log = logging.getLogger("financial_assets.api")
 
 
-class _BodyTooLarge(Exception):
+class _BodyTooLargeError(Exception):
     pass
 
 
@@ -62,13 +62,13 @@ class RequestFrame:
             message = await receive()
             received += len(message.get("body", b""))
             if received > MOST_BODY_BYTES:
-                raise _BodyTooLarge
+                raise _BodyTooLargeError
             return message
 
         self._metrics.in_flight.inc()
         try:
             await self._app(scope, receive_limited, send_with_id)
-        except _BodyTooLarge:
+        except _BodyTooLargeError:
             too_large = ApiError(
                 413,
                 "body_too_large",

@@ -33,6 +33,7 @@ from financial_assets.workflows.desk_signals import advise
 
 if TYPE_CHECKING:
     from financial_assets.models.explanations.answers import AnswerExplanation
+    from financial_assets.models.training import Training
 
 LOOK_S = 1.0
 """Seconds for which the market clock is believed not to have moved."""
@@ -120,6 +121,7 @@ class Sessions:
         self._loading = asyncio.Lock()
         self._heavy = ThreadPoolExecutor(max_workers=2, thread_name_prefix="desk")
         self._explaining = threading.Lock()
+        self._training: tuple[int, Training] | None = None
 
     def close(self) -> None:
         """End the threads once they have answered."""
@@ -170,12 +172,15 @@ class Sessions:
 
     def explain(self, served: ServedSession, ticker: str) -> tuple[AnswerExplanation, ...]:
         """What moved the answers about a ticker; kept with the session."""
-        from financial_assets.workflows.desk_explanation import explain_signal
+        from financial_assets.workflows.desk_explanation import explain_signal, load_training
 
         # One at a time: the gradients of torch take all threads that it is given, and the model is loaded once.
         with self._explaining:
             if ticker not in served.explanations:
-                served.explanations[ticker] = explain_signal(served.session, ticker, self.installation.models)
+                version = served.session.arm.version
+                if self._training is None or self._training[0] != version:
+                    self._training = version, load_training(self.installation.models, version)
+                served.explanations[ticker] = explain_signal(served.session, ticker, self._training[1])
             return served.explanations[ticker]
 
     def _look(self) -> ServedSession:

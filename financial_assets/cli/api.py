@@ -29,7 +29,7 @@ def api(host: str | None, port: int | None) -> None:
     log_to_stderr()
     settings = installation.settings
     run_server(
-        lambda: create_app(installation),
+        lambda: create_app(installation, warm_up=True),
         settings,
         settings.api_host if host is None else host,
         settings.api_port if port is None else port,

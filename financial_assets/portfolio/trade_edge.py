@@ -28,10 +28,10 @@ _RANGE = 0.9
 """Probability between the 5 and 95 % quantiles."""
 
 RULE = (
-    f"BUY if probability_up is above 0.5 and SELL if it is below, each only if the whole {LEVEL:.0%} confidence "
-    "interval of the trade's expected return after costs lies above zero; HOLD otherwise. The trade goes in at the next "
-    "session's open and out at the open after it, and pays cost_per_side twice. Its expected return is the regression "
-    "of what the model's past forecasts earned in that way on what they expected, by least squares with a "
+    f"BUY if probability_up is above 0.5 and SELL if it is below, each only if the whole {100 * LEVEL:.0f} % "
+    "confidence interval of the trade's expected return after costs lies above zero; HOLD otherwise. The trade goes in "
+    "at the next session's open and out at the open after it, and pays cost_per_side twice. Its expected return is the "
+    "regression of what the model's past forecasts earned in that way on what they expected, by least squares with a "
     f"day-clustered interval; below {FEWEST_DAYS} such sessions the answer is HOLD."
 )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache
 
 from financial_assets.errors import TrainingError
 from financial_assets.features.graph import FeatureGraph
@@ -16,23 +15,46 @@ from financial_assets.workflows.desk_session import DeskSession
 
 METHOD = (
     "Integrated gradients (Sundararajan, Taly and Yan 2017) from the window whose features all lie at their median of "
-    "the training block to the window that was served. Contributions say what moved this answer, not whether it is right."
+    "the training block to the window that was served. Contributions say what moved this answer, not whether it is "
+    "right."
 )
 
 
-def explain_signal(session: DeskSession, ticker: str, models: ModelStore) -> tuple[AnswerExplanation, ...]:
-    """Explanations of all answers about a ticker; that of the direction in log-odds of the served probability.
+def load_training(models: ModelStore, version: int) -> Training:
+    """The training behind a served version.
 
     Raises
     ------
     TrainingError
-        The model has no gradients (trees, or a graph that was made elsewhere), or its files are damaged.
-    MarketDataError
-        The ticker has no window on that session.
+        The model was made elsewhere, or its files are damaged.
     TrackingError
         The registry cannot be asked.
     """
-    training = _training(models, session.arm.version)
+    known = models.lifecycle().known_model(version)
+    if isinstance(known, ExternalGraph):
+        raise TrainingError(f"version {version} was made elsewhere: of its graph no gradients are known")
+    return known
+
+
+def explain_signal(session: DeskSession, ticker: str, training: Training) -> tuple[AnswerExplanation, ...]:
+    """Explanations of all answers about a ticker; that of the direction in log-odds of the served probability.
+
+    Parameters
+    ----------
+    session
+        Signals and bars.
+    ticker
+        Which one.
+    training
+        Of ``session.arm.version``, see :func:`load_training`.
+
+    Raises
+    ------
+    TrainingError
+        The model has no gradients (trees).
+    MarketDataError
+        The ticker has no window on that session.
+    """
     window = session.panel.window(ticker, session.as_of, SERVED_LOOKBACK)
     found = explain_answers(training, FeatureGraph(covariates=session.panel.covariates), window)
     if not found:
@@ -42,14 +64,6 @@ def explain_signal(session: DeskSession, ticker: str, models: ModelStore) -> tup
         )
     platt = training.platt
     return tuple(_calibrated(one, platt.scale, platt.bias) if one.answer == "direction" else one for one in found)
-
-
-@lru_cache(maxsize=2)
-def _training(models: ModelStore, version: int) -> Training:
-    known = models.lifecycle().known_model(version)
-    if isinstance(known, ExternalGraph):
-        raise TrainingError(f"version {version} was made elsewhere: of its graph no gradients are known")
-    return known
 
 
 def _calibrated(explanation: AnswerExplanation, scale: float, bias: float) -> AnswerExplanation:

@@ -1,4 +1,4 @@
-"""A book for one session: candidates with a signal, their expected returns and joint risk, target weights and orders."""
+"""A book for one session: candidates with a signal, expected returns and joint risk, target weights and orders."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def _expected(desk: DeskRisk, tickers: Sequence[str], forecast: Forecast) -> NDA
 
 
 def _covariance(scenarios: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of the scenarios, shrunk towards a multiple of the identity (Ledoit and Wolf 2004) in units of their volatilities.
+    """Of the scenarios, shrunk towards the identity in units of their volatilities (Ledoit and Wolf 2004).
 
     Unshrunk, an optimiser would hold what happens to look riskless together. In units of volatility the target is "as
     they are, without correlation", and volatilities stay as they are forecast.

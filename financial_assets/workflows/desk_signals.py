@@ -12,7 +12,10 @@ from financial_assets.portfolio.trade_edge import TradeEdge, expected_return, tr
 from financial_assets.serving.signal_schema import QUANTILE_5D_COLUMNS, QUANTILE_COLUMNS
 from financial_assets.workflows.desk_session import DeskSession
 
-SIZE_RULE = "Fractional Kelly of probability and expected range (BUSINESS_KELLY_FRACTION, at most BUSINESS_KELLY_CAP); 0 on HOLD."
+SIZE_RULE = (
+    "Fractional Kelly of probability and expected range (BUSINESS_KELLY_FRACTION, at most BUSINESS_KELLY_CAP); 0 on "
+    "HOLD."
+)
 STOP_RULE = (
     "The adverse 1 % quantile of the next session's return, from the last close: a move that the forecast expects on "
     "one session in a hundred; none on HOLD."

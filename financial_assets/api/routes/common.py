@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date
 from typing import Annotated, Any
 
 import pandas as pd
 from fastapi import Query, Request
 
-from financial_assets.api.errors import ApiError, ErrorAnswer
+from financial_assets.api.errors import ApiError, ErrorAnswer, Problem
 from financial_assets.api.sessions import ServedSession, Sessions, unknown_ticker
 from financial_assets.errors import SignalsError
 
@@ -41,7 +42,76 @@ def sessions_of(request: Request) -> Sessions:
     return found
 
 
-async def served(request: Request, session: date | None) -> ServedSession:
+PARAMETERS: Mapping[str, dict[str, Any]] = {
+    "ticker": {
+        "name": "ticker",
+        "in": "path",
+        "required": True,
+        "description": "Ticker of the universe; case does not matter",
+        "schema": {"type": "string", "maxLength": 32},
+    },
+    "session": {
+        "name": "session",
+        "in": "query",
+        "required": False,
+        "description": "As-of session with stored signals (YYYY-MM-DD); default: the current one",
+        "schema": {"type": "string", "format": "date"},
+    },
+    "direction": {
+        "name": "direction",
+        "in": "query",
+        "required": False,
+        "description": "Only signals of this direction",
+        "schema": {"type": "string", "enum": ["BUY", "SELL", "HOLD"]},
+    },
+}
+"""Parameters of the routes whose answers lie ready: the framework's own reading of three of them takes longer than all
+else that such a request needs, so that these routes read them by :func:`query`."""
+
+
+def documented(*names: str) -> dict[str, Any]:
+    """``openapi_extra`` of a route that reads these parameters itself."""
+    return {"parameters": [PARAMETERS[name] for name in names]}
+
+
+def query(request: Request, *names: str) -> dict[str, str]:
+    """The parameters behind the question mark, checked against their schema.
+
+    Raises
+    ------
+    ApiError
+        422: one is not among ``names``, is there twice, or is not what its schema says.
+    """
+    if not request.scope["query_string"]:
+        return {}
+    problems: list[Problem] = []
+    found: dict[str, str] = {}
+    for name, value in request.query_params.multi_items():
+        schema = PARAMETERS[name]["schema"] if name in names else {}
+        if name not in names:
+            problems.append(Problem(field=f"query.{name}", message=f"is not a parameter; there are {', '.join(names)}"))
+        elif name in found:
+            problems.append(Problem(field=f"query.{name}", message="is there twice"))
+        elif "enum" in schema and value not in schema["enum"]:
+            problems.append(Problem(field=f"query.{name}", message=f"must be one of {', '.join(schema['enum'])}"))
+        elif schema.get("format") == "date" and not _is_date(value):
+            problems.append(Problem(field=f"query.{name}", message="must be a date, YYYY-MM-DD"))
+        found[name] = value
+    if problems:
+        fix = "correct the parameters in `problems`; /docs shows what is allowed"
+        text = f"{problems[0].field}: {problems[0].message}"
+        raise ApiError(422, "invalid_request", text, fix, problems=problems[:50])
+    return found
+
+
+def _is_date(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
+
+
+async def served(request: Request, session: date | str | None) -> ServedSession:
     """The session that a request asks for.
 
     Raises

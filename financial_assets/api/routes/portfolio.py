@@ -46,6 +46,7 @@ def _answer(found: ServedSession, asked: PortfolioRequest, values: dict[str, flo
     from financial_assets.workflows.desk_portfolio import FORECASTS, propose_book
 
     known = found.session
+    forecast = asked.forecast or ("score" if asked.constraints.mode == "neutral" else "probability")
     try:
         proposal = propose_book(
             found.risk,
@@ -53,7 +54,7 @@ def _answer(found: ServedSession, asked: PortfolioRequest, values: dict[str, flo
             capital=asked.capital,
             constraints=Constraints(**asked.constraints.model_dump()),
             appetite=Appetite(asked.risk_aversion, asked.holding_sessions, known.cost_per_side),
-            forecast=asked.forecast,
+            forecast=forecast,
             only=asked.tickers,
             lot=asked.lot,
             smallest=asked.smallest_order,
@@ -63,7 +64,7 @@ def _answer(found: ServedSession, asked: PortfolioRequest, values: dict[str, flo
             422,
             "infeasible_constraints",
             str(error),
-            "loosen the constraints in `problems` together, as far as each says; or loosen others",
+            "loosen what `problems` names, as far as each says",
             problems=[Problem(field=f"constraints.{name}", message=text) for name, text in error.conflicts.items()],
         ) from error
     weights, book = proposal.book.weights, proposal.book
@@ -92,7 +93,7 @@ def _answer(found: ServedSession, asked: PortfolioRequest, values: dict[str, flo
         expected_return=book.expected_return,
         volatility=book.volatility,
         cost=book.cost,
-        forecast_is=FORECASTS[asked.forecast],
+        forecast_is=FORECASTS[forecast],
         left_out=dict(proposal.left_out),
         method=METHOD,
         warnings=warnings_about(found, proposal.tickers),

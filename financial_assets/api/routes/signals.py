@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated, Literal
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Request, Response
 
 from financial_assets.api.access import needs
 from financial_assets.api.answers import signals_answer
 from financial_assets.api.errors import ApiError
-from financial_assets.api.routes.common import SessionDate, errors, refuse_ticker, served, sessions_of
+from financial_assets.api.routes.common import (
+    SessionDate,
+    documented,
+    errors,
+    query,
+    refuse_ticker,
+    served,
+    sessions_of,
+)
 from financial_assets.api.schemas.signals import (
     AnswerExplanation,
     Explanation,
@@ -23,24 +31,38 @@ from financial_assets.errors import TrainingError
 
 router = APIRouter(prefix="/v1", dependencies=[Depends(needs("signals"))])
 Symbol = Annotated[str, Path(min_length=1, max_length=32, description="Ticker of the universe; case does not matter")]
-Wanted = Annotated[Literal["BUY", "SELL", "HOLD"] | None, Query(description="Only signals of this direction")]
+_LONGEST = 32
 
 
-@router.get("/signals", response_model=Signals, responses=errors(404, 422), tags=["signals"])
-async def all_signals(request: Request, direction: Wanted = None, session: SessionDate = None) -> Response:
+@router.get(
+    "/signals",
+    response_model=Signals,
+    responses=errors(404, 422),
+    tags=["signals"],
+    openapi_extra=documented("direction", "session"),
+)
+async def all_signals(request: Request) -> Response:
     """All signals of a session: direction, probability, range, risk of either side, size and stop."""
-    found = await served(request, session)
+    asked = query(request, "direction", "session")
+    found = await served(request, asked.get("session"))
+    direction = asked.get("direction")
     if direction is None:
         return _json(found.all_of_them)
     chosen = [signal for signal in found.signals.values() if signal.direction == direction]
     return _json(signals_answer(found.session, chosen, is_current=found.is_current).model_dump_json().encode())
 
 
-@router.get("/signals/{ticker}", response_model=Signal, responses=errors(404, 422), tags=["signals"])
-async def one_signal(request: Request, ticker: Symbol, session: SessionDate = None) -> Response:
+@router.get(
+    "/signals/{ticker}",
+    response_model=Signal,
+    responses=errors(404, 422),
+    tags=["signals"],
+    openapi_extra=documented("ticker", "session"),
+)
+async def one_signal(request: Request) -> Response:
     """The signal of one ticker."""
-    found = await served(request, session)
-    symbol = ticker.upper()
+    found = await served(request, query(request, "session").get("session"))
+    symbol = str(request.path_params["ticker"]).upper()[:_LONGEST]
     body = found.bodies.get(symbol)
     if body is None:
         raise refuse_ticker(found, symbol, sessions_of(request).installation.market.tickers)

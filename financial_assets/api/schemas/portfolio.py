@@ -10,8 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from financial_assets.api.schemas.positions import MOST_POSITIONS, Positions, Ticker
 
 METHOD = (
-    "Mean and variance with proportional costs (Markowitz 1952): the most expected return over the holding period after "
-    "risk and costs that the constraints allow, by skfolio. The covariance is that of the joint scenarios of /v1/risk, "
+    "Mean and variance with proportional costs (Markowitz 1952): the most expected return over the holding period "
+    "after risk and costs that the constraints allow, by "
+    "skfolio. The covariance is that of the joint scenarios of /v1/risk, "
     "its correlations shrunk (Ledoit and Wolf 2004). Orders are rounded towards zero to whole lots."
 )
 
@@ -67,8 +68,10 @@ class PortfolioRequest(BaseModel):
         default=None, description="Names that may be held; default: all with a signal. Others that are held are sold"
     )
     constraints: BookLimits = Field(default=BookLimits())
-    forecast: Literal["score", "probability", "evidence", "none"] = Field(
-        default="score", description="What is expected of each name; see `forecast_is` of the answer"
+    forecast: Literal["score", "probability", "evidence", "none"] | None = Field(
+        default=None,
+        description="What is expected of each name, see `forecast_is` of the answer; default: `score` (beyond the "
+        "market) for a neutral book, else `probability`",
     )
     risk_aversion: float = Field(default=5.0, ge=0, le=10_000, description="Weight of the variance against the return")
     holding_sessions: int = Field(default=5, ge=1, le=252, description="Sessions that costs are spread over")

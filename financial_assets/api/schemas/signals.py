@@ -27,12 +27,12 @@ class TailLosses(BaseModel):
     var_95: float = Field(description="Value at risk: exceeded on 5 % of occasions; fraction of the value")
     var_99: float = Field(description="Value at risk: exceeded on 1 % of occasions; fraction of the value")
     es_95: float | None = Field(
-        description="Expected shortfall: mean loss of the worst 5 %; fraction of the value. Null where the tail through "
-        "the served quantiles has no mean"
+        description="Expected shortfall: mean loss of the worst 5 %; fraction of the value. Null where the tail "
+        "through the served quantiles has no mean"
     )
     es_99: float | None = Field(
-        description="Mean loss of the worst 1 %; fraction. Beyond the 1 % quantile nothing is served: the tail is taken "
-        "as exponential. Null where such a tail has no mean"
+        description="Mean loss of the worst 1 %; fraction. Beyond the 1 % quantile nothing is served: the tail is "
+        "taken as exponential. Null where such a tail has no mean"
     )
 
 

@@ -1,4 +1,4 @@
-"""What a book may hold, as named convex constraints: one definition for the optimiser and for finding what conflicts."""
+"""What a book may hold, as named convex constraints: one definition for optimising and for finding what conflicts."""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import cvxpy as cp
 
 from financial_assets.portfolio.construction.constraints import BookProblem, named_constraints
@@ -20,21 +22,35 @@ _FIXES = {
 
 
 def conflicts(problem: BookProblem) -> dict[str, str]:
-    """Constraints that cannot hold together, by name, with what would make them; empty if all can hold.
+    """Constraints that cannot hold together, by name, with what each would need; empty if all can hold.
 
-    Each may be missed at a price, and the least is missed that is possible: what is missed then is one way out, the
-    nearest. Others exist; the constraints that are met may be loosened instead.
+    Where giving way in one place is enough, every such place is named, each with how far it would have to give way by
+    itself. Else those that must give way together are named, in the way in which the least is missed in all.
     """
+    names = list(named_constraints(cp.Variable(len(problem.tickers)), problem))
+    together = _missed(problem, names)
+    if together is None or not any(size > _NEGLIGIBLE for size in together.values()):
+        return {}
+    alone = {name: missed[name] for name in names if (missed := _missed(problem, [name])) is not None}
+    if alone:
+        return {name: f"{_sentence(name, size, problem)} (this alone is enough)." for name, size in alone.items()}
+    return {
+        name: f"{_sentence(name, size, problem)} (with the others)."
+        for name, size in together.items()
+        if size > _NEGLIGIBLE
+    }
+
+
+def _missed(problem: BookProblem, relaxed: Collection[str]) -> dict[str, float] | None:
+    """By how much the ``relaxed`` constraints are missed at least, while all others hold; ``None``: they cannot."""
     weights = cp.Variable(len(problem.tickers))
-    names = list(named_constraints(weights, problem))
-    slack = {name: cp.Variable(nonneg=True) for name in names}
-    relaxed = [one for named in named_constraints(weights, problem, slack).values() for one in named]
-    task = cp.Problem(cp.Minimize(sum(slack.values())), relaxed)
+    slack = {name: cp.Variable(nonneg=True) for name in relaxed}
+    constraints = [one for named in named_constraints(weights, problem, slack).values() for one in named]
+    task = cp.Problem(cp.Minimize(sum(slack.values())), constraints)
     task.solve(solver=cp.CLARABEL)
     if task.status not in (cp.OPTIMAL, cp.OPTIMAL_INACCURATE):
-        return {}
-    missed = {name: float(variable.value) for name, variable in slack.items()}
-    return {name: _sentence(name, size, problem) for name, size in missed.items() if size > _NEGLIGIBLE}
+        return None
+    return {name: float(variable.value) for name, variable in slack.items()}
 
 
 def _sentence(name: str, missed: float, problem: BookProblem) -> str:
@@ -42,7 +58,6 @@ def _sentence(name: str, missed: float, problem: BookProblem) -> str:
     limit = getattr(problem.constraints, kind, None)
     known = 0.0 if not isinstance(limit, float | int) else float(limit)
     # A little more than is missed, so that who follows the advice is not refused for the last digit.
-    reach = missed * (1 + 1e-3) + 1e-5
+    reach = missed * (1 + 1e-3) + 1e-4
     text = _FIXES.get(kind, f"raise {name} from {{limit:.4g}} to {{needed:.4g}}")
-    fix = text.format(limit=known, needed=known + reach, lower=max(known - reach, 0.0), missed=reach)
-    return f"{name}: {fix}."
+    return text.format(limit=known, needed=known + reach, lower=max(known - reach, 0.0), missed=reach)

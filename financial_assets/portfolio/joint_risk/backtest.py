@@ -1,4 +1,4 @@
-"""Back-test of a portfolio's value at risk: would the scenarios of each past session have held?
+"""Back-test of a portfolio's value at risk: whether the scenarios of past sessions would have held.
 
 For every past session with a forecast, the value at risk of the same positions is made of what was known then, and
 compared with what they earned. Kupiec's test asks whether losses went beyond it as often as promised, Christoffersen's

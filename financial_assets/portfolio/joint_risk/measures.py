@@ -83,7 +83,7 @@ def portfolio_risk(values: ArrayLike, returns: NDArray[np.float64]) -> Portfolio
 
 
 def _shares(profits: NDArray[np.float64], whole: NDArray[np.float64], level: float) -> NDArray[np.float64]:
-    """Euler shares of expected shortfall (Tasche 2002, Expected shortfall and beyond), with its weight of the border."""
+    """Euler's shares of expected shortfall (Tasche 2002, Expected shortfall and beyond), its border weighted alike."""
     order = np.argsort(whole, kind="stable")
     tail = len(whole) * (1 - level)
     weights = np.clip(tail - np.arange(len(whole)), 0, 1)

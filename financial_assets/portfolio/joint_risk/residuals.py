@@ -67,8 +67,9 @@ class JointResiduals:
             counts = np.isfinite(past).sum(axis=0)
             shortest = ", ".join(f"{tickers[place]} ({counts[place]})" for place in np.argsort(counts)[:3])
             raise PortfolioError(
-                f"{len(complete)} sessions up to {session:%Y-%m-%d} have a return over {self.horizon} session(s) of all "
-                f"{len(tickers)} tickers; {FEWEST_SCENARIOS} are needed. Shortest histories: {shortest}. Leave these out"
+                f"{len(complete)} sessions up to {session:%Y-%m-%d} have a return over {self.horizon} session(s) of "
+                f"all {len(tickers)} tickers; {FEWEST_SCENARIOS} are needed. Shortest histories: {shortest}. Leave "
+                "these out"
             )
         return complete
 
