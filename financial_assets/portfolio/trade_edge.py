@@ -129,21 +129,22 @@ def edge_evidence(expected: ArrayLike, traded: ArrayLike, days: ArrayLike) -> Ed
     same_shape(expected=forecast, traded=earned)
     centre, scale = forecast.mean(), forecast.std()
     # In units of their own spread: expected returns of a day are so small that the normal equations would be singular.
-    unit = (forecast - centre) / scale if scale > 0 else np.zeros_like(forecast)
+    differs = scale > 1e-9 * abs(centre)
+    unit = (forecast - centre) / scale if differs else np.zeros_like(forecast)
     design = np.stack([np.ones_like(unit), unit], axis=1)
     squares = np.zeros((len(groups), 2, 2))
     products = np.zeros((len(groups), 2))
     np.add.at(squares, day, design[:, :, None] * design[:, None, :])
     np.add.at(products, day, design * earned[:, None])
-    ridge = np.diag([0.0, 1.0 if scale == 0 else 0.0])
-    whole = np.linalg.solve(squares.sum(axis=0) + ridge, products.sum(axis=0))
-    without = squares.sum(axis=0) - squares + ridge
-    left = np.linalg.solve(without, (products.sum(axis=0) - products)[..., None])[..., 0]
+    # Pseudo-inverses: where forecasts do not differ, or on one day only, there is no slope without that day.
+    whole = np.linalg.pinv(squares.sum(axis=0), hermitian=True) @ products.sum(axis=0)
+    without = np.linalg.pinv(squares.sum(axis=0) - squares, hermitian=True)
+    left = (without @ (products.sum(axis=0) - products)[..., None])[..., 0]
     moves = left - whole
     count = len(groups)
     covariance = (count - 1) / count * moves.T @ moves
     # Back to the forecast's own unit: traded = (a - b centre / scale) + (b / scale) expected.
-    back = np.array([[1.0, -centre / scale if scale > 0 else 0.0], [0.0, 1 / scale if scale > 0 else 0.0]])
+    back = np.array([[1.0, -centre / scale], [0.0, 1 / scale]]) if differs else np.diag([1.0, 0.0])
     intercept, slope = back @ whole
     return EdgeEvidence(float(intercept), float(slope), back @ covariance @ back.T, count, len(earned))
 
