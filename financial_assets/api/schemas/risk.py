@@ -12,7 +12,7 @@ from financial_assets.api.schemas.positions import MOST_POSITIONS, Positions
 METHOD = (
     "Filtered historical simulation. Scenarios are the latest sessions on which all positions traded: the return of "
     "each ticker in units of the volatility known before it, all tickers of a session together. They are shifted "
-    "and scaled so that each ticker's median and 5-to-95 % range are those of its served forecast. Positions are held "
+    "and scaled so that each ticker's 5, 50 and 95 % quantiles are those of its served forecast. Positions are held "
     "unchanged. Value at risk is the empirical quantile of the profits, expected shortfall the mean of the worst share."
 )
 

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from financial_assets.errors import PortfolioError
-from financial_assets.features.bars import causal_volatility, split_channels
+from financial_assets.features.bars import CAUSAL_VOLATILITY_LOOKBACK, causal_volatility, split_channels
 from financial_assets.market.outcomes import return_ahead
-from financial_assets.market.panel import PricePanel
+from financial_assets.market.panel import CHANNELS, PricePanel
 
 MOST_SCENARIOS = 1000
 """Latest sessions that are scenarios: four years, of which ten lie beyond the 99 % value at risk."""
@@ -35,7 +35,8 @@ class JointResiduals:
         Sessions from the decision to the close at which a residual is known.
     values
         float64 ``[session, ticker]``: log return over the horizon divided by the daily volatility known at the decision
-        (``features.bars.causal_volatility``); NaN where it is not known, or the ticker did not trade at either end.
+        (``features.bars.causal_volatility``); NaN where the return is not known, the ticker did not trade at either end,
+        or it was listed for too short a time for its volatility to be an average.
     """
 
     tickers: tuple[str, ...]
@@ -47,7 +48,12 @@ class JointResiduals:
     def of(cls, panel: PricePanel, horizon: int = 1) -> JointResiduals:
         """Those of a panel: nothing later than its last session is in any of them."""
         volatility = causal_volatility(split_channels(torch.from_numpy(panel.values))).double().numpy()
-        return cls(panel.tickers, panel.sessions, horizon, (return_ahead(panel, horizon) / volatility).T)
+        # Moves before a listing count as none: the first volatilities are far too small, and what is divided by them
+        # would be the tail of every portfolio.
+        listed = np.logical_or.accumulate(~np.isnan(panel.values[:, CHANNELS.index("close")]), axis=1)
+        is_warm = np.cumsum(listed, axis=1) >= CAUSAL_VOLATILITY_LOOKBACK
+        residuals = np.where(is_warm, return_ahead(panel, horizon) / volatility, np.nan)
+        return cls(panel.tickers, panel.sessions, horizon, residuals.T)
 
     def known_at(
         self, session: pd.Timestamp, tickers: Sequence[str], *, most: int = MOST_SCENARIOS

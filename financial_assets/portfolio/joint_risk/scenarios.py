@@ -44,8 +44,9 @@ class ForecastRange:
 def scenario_returns(residuals: NDArray[np.float64], forecast: ForecastRange) -> NDArray[np.float64]:
     """Simple returns ``[scenario, ticker]``: residuals shifted and scaled so that each ticker has its forecast range.
 
-    The median and the distance from the 5 to the 95 % quantile of a ticker's scenarios are those of the forecast; its
-    tails, and what it does together with others, are those of the residuals ``[scenario, ticker]``.
+    Below and above the median a ticker's residuals are scaled by themselves, so that the 5, 50 and 95 % quantiles of
+    its scenarios are those of its forecast: the 95 % value at risk of a single position is that of its signal. Tails
+    beyond, and what a ticker does together with others, are those of the residuals ``[scenario, ticker]``.
 
     Raises
     ------
@@ -53,7 +54,9 @@ def scenario_returns(residuals: NDArray[np.float64], forecast: ForecastRange) ->
         The residuals of a ticker do not move.
     """
     low, median, high = np.quantile(np.ascontiguousarray(residuals.T), [0.05, 0.5, 0.95], axis=1)
-    if np.any(high <= low):
+    if np.any(median <= low) or np.any(high <= median):
         raise PortfolioError("the past returns of a ticker do not move: its risk cannot be told from them")
-    scale = (forecast.high - forecast.low) / (high - low)
-    return np.expm1(forecast.median + (residuals - median) * scale)
+    down = (forecast.median - forecast.low) / (median - low)
+    up = (forecast.high - forecast.median) / (high - median)
+    moved = residuals - median
+    return np.expm1(forecast.median + moved * np.where(moved < 0, down, up))

@@ -51,7 +51,21 @@ def test_a_residual_is_the_next_return_over_the_volatility_before_it(panel: Pric
         week = np.log(closes[ticker, at + 5] / closes[ticker, at])
         assert five.values[at, ticker] == pytest.approx(week / volatility, rel=1e-3)
     assert np.isnan(one.values[-1]).all()
+    # Where the volatility is not yet an average of enough moves, there is no residual.
+    assert np.isnan(one.values[:128]).all()
+    assert np.isfinite(one.values[128:-1]).all()
     assert np.isnan(five.values[-5:]).all()
+
+
+def test_a_later_listing_warms_up_by_itself(panel: PricePanel) -> None:
+    values = panel.values.copy()
+    values[1, :5, :200] = np.nan
+    valid = panel.valid.copy()
+    valid[1, :200] = False
+    residuals = JointResiduals.of(PricePanel(panel.tickers, panel.sessions, values, valid))
+    assert np.isnan(residuals.values[: 200 + 128, 1]).all()
+    assert np.isfinite(residuals.values[200 + 128 : -1, 1]).all()
+    assert np.isfinite(residuals.values[128:-1, 0]).all()
 
 
 @pytest.mark.parametrize("horizon", [1, 5])
@@ -94,7 +108,8 @@ def test_scenarios_have_the_median_and_range_of_the_forecast(median: float, widt
     logs = np.log1p(scenario_returns(residuals, forecast))
     assert np.median(logs, axis=0) == pytest.approx([median] * 2, abs=1e-9)
     low, high = np.quantile(logs, [0.05, 0.95], axis=0)
-    assert high - low == pytest.approx([3 * width] * 2)
+    assert low == pytest.approx([median - width] * 2)
+    assert high == pytest.approx([median + 2 * width] * 2)
     # Order, and so whatever the tickers did together, is that of the residuals.
     assert (np.argsort(logs, axis=0) == np.argsort(residuals, axis=0)).all()
 
