@@ -48,35 +48,32 @@ class RequestFrame:
         request_id = begin_request(scope["headers"])
         status = 500
         received = 0
-        has_begun = False
+        has_begun = is_too_large = False
 
         async def send_with_id(message: Message) -> None:
             nonlocal status, has_begun
+            if is_too_large:
+                return  # the framework would say that the body broke off; what it was, is said below
             if message["type"] == "http.response.start":
                 status, has_begun = message["status"], True
                 message["headers"].append((HEADER, request_id.encode()))
             await send(message)
 
         async def receive_limited() -> Message:
-            nonlocal received
+            nonlocal received, is_too_large
             message = await receive()
             received += len(message.get("body", b""))
-            if received > MOST_BODY_BYTES:
+            is_too_large = received > MOST_BODY_BYTES
+            if is_too_large:
                 raise _BodyTooLargeError
             return message
 
         self._metrics.in_flight.inc()
         try:
             await self._app(scope, receive_limited, send_with_id)
-        except _BodyTooLargeError:
-            too_large = ApiError(
-                413,
-                "body_too_large",
-                f"the body has more than {MOST_BODY_BYTES:,} bytes",
-                "send fewer positions at once",
-                headers={"Connection": "close"},
-            )
-            await answer_of(too_large)(scope, receive, send_with_id)
+            if is_too_large:
+                is_too_large = False
+                await answer_of(_too_large())(scope, receive, send_with_id)
         except Exception:
             _log.exception("a request failed")
             if not has_begun:
@@ -118,3 +115,13 @@ class RequestFrame:
                     }
                 },
             )
+
+
+def _too_large() -> ApiError:
+    return ApiError(
+        413,
+        "body_too_large",
+        f"the body has more than {MOST_BODY_BYTES:,} bytes",
+        "send fewer positions at once",
+        headers={"Connection": "close"},
+    )

@@ -100,11 +100,17 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         listener = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise _refused(host, port, error) from error
+    try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(_BACKLOG)
     except OSError as error:
-        raise SettingsError(
-            f"cannot listen on API_HOST={host}, API_PORT={port} ({error}); port 0 takes a free one"
-        ) from error
+        listener.close()
+        raise _refused(host, port, error) from error
     return listener
+
+
+def _refused(host: str, port: int, error: OSError) -> SettingsError:
+    return SettingsError(f"cannot listen on API_HOST={host}, API_PORT={port} ({error}); port 0 takes a free one")

@@ -35,8 +35,8 @@ class JointResiduals:
         Sessions from the decision to the close at which a residual is known.
     values
         float64 ``[session, ticker]``: log return over the horizon divided by the daily volatility known at the decision
-        (``features.bars.causal_volatility``); NaN where the return is not known, the ticker did not trade at either end,
-        or it was listed for too short a time for its volatility to be an average.
+        (``features.bars.causal_volatility``); NaN where the return is not known, the ticker did not trade at either
+        end, or it was listed for too short a time for its volatility to be an average.
     """
 
     tickers: tuple[str, ...]

@@ -103,7 +103,7 @@ def test_too_short_a_history_is_refused_by_name(panel: PricePanel) -> None:
 
 @given(st.floats(-0.01, 0.01), st.floats(0.005, 0.1), st.integers(0, 100))
 def test_scenarios_have_the_median_and_range_of_the_forecast(median: float, width: float, seed: int) -> None:
-    residuals = np.random.default_rng(seed).standard_t(4, (500, 2))
+    residuals = np.random.default_rng(seed).standard_t(4, (501, 2))  # so that all three quantiles are scenarios
     forecast = ForecastRange.of([median - width] * 2, [median] * 2, [median + 2 * width] * 2)
     logs = np.log1p(scenario_returns(residuals, forecast))
     assert np.median(logs, axis=0) == pytest.approx([median] * 2, abs=1e-9)
