@@ -22,6 +22,7 @@ _TITLES = {
     "BusinessSettings": "What a promotion is worth",
     "RetrainingSettings": "Retraining",
     "NotificationSettings": "Notifications",
+    "ApiSettings": "Signals and risk over HTTP",
     "Settings": "State",
 }
 _LIMITS = {"ge": "at least {}", "gt": "above {}", "le": "at most {}", "lt": "below {}", "min_length": "not empty"}

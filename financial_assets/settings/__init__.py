@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from financial_assets.errors import SettingsError
 from financial_assets.redaction import conceal, conceal_path, hide_path, redact_address
+from financial_assets.settings.api import ApiSettings
 from financial_assets.settings.base import LocalPath
 from financial_assets.settings.business import BusinessSettings
 from financial_assets.settings.experiment import ExperimentSettings
@@ -43,6 +44,7 @@ class Settings(
     BusinessSettings,
     RetrainingSettings,
     NotificationSettings,
+    ApiSettings,
 ):
     """All settings of a deployment.
 
