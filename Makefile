@@ -40,7 +40,7 @@ test-statistics: $(SETUP) ## error rates by simulation, which make test leaves o
 	$(BIN)/python -m pytest -n 2 --dist load -m statistics
 
 ui: $(SETUP) ## Dagster in the browser
-	$(BIN)/dagster dev --workspace workspace.yaml --host 127.0.0.1 --port $(PORT)
+	$(BIN)/dg dev --host 127.0.0.1 --port $(PORT)
 
 check: $(SETUP) ## ruff and pyright
 	$(BIN)/ruff check .

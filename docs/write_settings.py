@@ -21,6 +21,8 @@ _TITLES = {
     "ExperimentSettings": "The experiment",
     "BusinessSettings": "What a promotion is worth",
     "RetrainingSettings": "Retraining",
+    "NotificationSettings": "Notifications",
+    "ApiSettings": "Signals and risk over HTTP",
     "Settings": "State",
 }
 _LIMITS = {"ge": "at least {}", "gt": "above {}", "le": "at most {}", "lt": "below {}", "min_length": "not empty"}

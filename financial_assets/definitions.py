@@ -18,16 +18,27 @@ from financial_assets.assets.monitoring import drift
 from financial_assets.assets.rollout import rollout
 from financial_assets.assets.search import make_search_asset
 from financial_assets.assets.serving import make_experiment_asset, make_predictor_asset
+from financial_assets.assets.sessions import session_predictions, session_signals
 from financial_assets.assets.signals import completed_session, daily_signals
 from financial_assets.assets.training import baselines, make_model_asset
 from financial_assets.assets.walk_forward import make_walk_forward_assets
 from financial_assets.automation.console import console_logger
 from financial_assets.automation.executor import make_owning_executor
 from financial_assets.automation.freshness import watch_prices
-from financial_assets.automation.jobs import daily, explain, full_pipeline, retrain, search, walk_forward
+from financial_assets.automation.jobs import (
+    daily,
+    explain,
+    full_pipeline,
+    past_sessions,
+    retrain,
+    search,
+    walk_forward,
+)
+from financial_assets.automation.notifications import make_notify_sensors
 from financial_assets.automation.schedules import make_daily_schedule
 from financial_assets.automation.sensors import make_retrain_sensors
 from financial_assets.folders import tighten
+from financial_assets.metadata import with_source
 from financial_assets.models.search.space import SPACES
 from financial_assets.resources import make_resources
 from financial_assets.settings import load_settings
@@ -64,29 +75,37 @@ if _adoption_problem:
     logging.getLogger("financial_assets").warning(_adoption_problem)
 
 defs = dg.Definitions(
-    assets=[
-        *_raw_prices,
-        price_panel,
-        features,
-        *model_assets,
-        baselines,
-        *artifact_assets,
-        *predictor_assets,
-        *external_assets,
-        experiment,
-        predictions,
-        ab_evaluation,
-        rollout,
-        drift,
-        daily_signals,
-        completed_session,
-        *search_assets,
-        *explanation_assets,
-        *make_walk_forward_assets([variant.name for variant in _variants], _resources["models"].fold_plan()),
-    ],
-    jobs=[full_pipeline, daily, retrain, walk_forward, explain, *([search] if search_assets else [])],
+    assets=with_source(
+        [
+            *_raw_prices,
+            price_panel,
+            features,
+            *model_assets,
+            baselines,
+            *artifact_assets,
+            *predictor_assets,
+            *external_assets,
+            experiment,
+            predictions,
+            ab_evaluation,
+            rollout,
+            drift,
+            daily_signals,
+            completed_session,
+            session_predictions,
+            session_signals,
+            *search_assets,
+            *explanation_assets,
+            *make_walk_forward_assets([variant.name for variant in _variants], _resources["models"].fold_plan()),
+        ]
+    ),
+    jobs=[full_pipeline, daily, retrain, past_sessions, walk_forward, explain, *([search] if search_assets else [])],
     schedules=[make_daily_schedule()],
-    sensors=[*make_retrain_sensors(_settings.sensor_interval), watch_prices],
+    sensors=[
+        *make_retrain_sensors(_settings.sensor_interval),
+        watch_prices,
+        *make_notify_sensors(_settings.sensor_interval, _resources["notifications"].channels()),
+    ],
     resources=_resources,
     loggers={"console": console_logger},
     # of the jobs, and of assets by themselves

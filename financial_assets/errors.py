@@ -4,10 +4,12 @@
     ├── SettingsError            a setting is missing, malformed or contradicts another
     ├── StorageError             the disk refuses: full, read-only, not permitted, something in the way
     ├── MarketDataError
+    │   ├── SignalsError         a session has no signals, or they are not those of the current session
     │   ├── SourceError          a price source could not deliver (network, file, format)
     │   └── PriceDataError       delivered prices are impossible; ``failures`` holds the offending rows
     ├── FeatureError             a feature breaks its contract or a frame its schema
     ├── PortfolioError           forecasts that cannot be traded, or assumptions that contradict each other
+    │   ├── InfeasibleError      no weights fulfil all constraints; ``conflicts`` names those that contradict each other
     │   └── TrialsError          the record of trials is damaged, or a trial is not one
     ├── TrainingError
     │   ├── DivergenceError      the loss of a training is no longer finite
@@ -43,6 +45,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pandas as pd
 
 
@@ -72,6 +76,23 @@ class MarketDataError(FinancialAssetsError):
     """Something is wrong with prices, sessions or the market clock."""
 
 
+class SignalsError(MarketDataError):
+    """A session has no stored signals, or the newest stored ones are of an earlier session than the current one.
+
+    Attributes
+    ----------
+    stale
+        Whether there are older signals.
+    fix
+        What makes the missing ones.
+    """
+
+    def __init__(self, message: str, *, stale: bool, fix: str) -> None:
+        super().__init__(f"{message}; {fix}")
+        self.stale = stale
+        self.fix = fix
+
+
 class SourceError(MarketDataError):
     """A price source could not deliver."""
 
@@ -96,6 +117,21 @@ class FeatureError(FinancialAssetsError):
 
 class PortfolioError(FinancialAssetsError):
     """Forecasts cannot be traded, or assumptions of a portfolio contradict each other."""
+
+
+class InfeasibleError(PortfolioError):
+    """No weights fulfil all constraints at once.
+
+    Attributes
+    ----------
+    conflicts
+        Name of a constraint -> what would make it, together with the others, possible; one sentence each.
+    """
+
+    def __init__(self, conflicts: Mapping[str, str]) -> None:
+        names = " and ".join(conflicts)
+        super().__init__(f"no weights fulfil all constraints; in conflict: {names}: {' '.join(conflicts.values())}")
+        self.conflicts = dict(conflicts)
 
 
 class TrialsError(PortfolioError):
@@ -232,6 +268,10 @@ class OrchestrationError(FinancialAssetsError):
 
 class MonitoringError(FinancialAssetsError):
     """What is watched cannot be judged, or a monitoring service cannot be used."""
+
+
+class NotificationError(MonitoringError):
+    """A notification was not delivered, or may not have been."""
 
 
 class AlertsError(MonitoringError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,24 @@ def column_schema(schema: Any) -> dg.TableSchemaMetadataValue:
     if not isinstance(value, dg.TableSchemaMetadataValue):
         raise TypeError(f"dagster-pandera gave {type(value).__name__}, not a table schema")
     return value
+
+
+def with_source(assets: Iterable[Any]) -> Sequence[Any]:
+    """The assets with a reference to the line that defines each: "Open in editor" on its page."""
+    with warnings.catch_warnings():
+        # Marked as beta by Dagster; a test looks at what it gives.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        return dg.with_source_code_references(list(assets))
+
+
+def column_lineage(upstream: dg.AssetKey, columns: Mapping[str, Iterable[str]]) -> dg.TableColumnLineage:
+    """Dagster's column lineage: which columns of ``upstream`` each column is made of."""
+    return dg.TableColumnLineage(
+        {
+            column: [dg.TableColumnDep(asset_key=upstream, column_name=source) for source in sources]
+            for column, sources in columns.items()
+        }
+    )
 
 
 def quality_metadata(description: str, checked: int, failures: pd.DataFrame) -> dict[str, Any]:

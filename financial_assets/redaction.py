@@ -11,6 +11,7 @@ connection asks for the real one, which never leaves this process.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import re
 import traceback
@@ -85,6 +86,27 @@ def conceal(url: str) -> str:
     if shown != url:
         _secrets.update(dict.fromkeys(form for secret in _Address.of(url).secrets() for form in _forms(secret)))
         _concealed[shown] = url
+    return shown
+
+
+def hide_path(url: str) -> str:
+    """An address of which only scheme and host are not secret, such as that of an incoming webhook.
+
+    The digits at its end tell two of one host apart.
+    """
+    address = _Address.of(url)
+    host = re.split(r"[/?#]", address.host, maxsplit=1)[0]
+    return f"{address.scheme}{address.separator}{host}/{HIDDEN}{hashlib.sha256(url.encode()).hexdigest()[:6]}"
+
+
+def conceal_path(url: str) -> str:
+    """Like ``conceal``, for an address whose path and query are the secret."""
+    shown = hide_path(url)
+    _, _, rest = url.partition("://")
+    path = re.split(r"[/?#]", rest, maxsplit=1)[1:]
+    secrets = [url, *(part for part in (*path, *_Address.of(url).secrets()) if len(part) >= _DISTINCT)]
+    _secrets.update(dict.fromkeys(form for secret in secrets for form in (secret, unquote(secret))))
+    _concealed[shown] = url
     return shown
 
 

@@ -31,7 +31,7 @@ LAYERS = [
     {"assets"},
     {"automation"},
     {"definitions"},
-    {"doctor", "cli", "research", "__main__"},
+    {"doctor", "cli", "api", "research", "__main__"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 DOMAIN = {
@@ -54,7 +54,7 @@ DOMAIN = {
     "experiment",
     "monitoring",
 }
-MAY_READ_SETTINGS = {"installation", "resources", "definitions", "doctor", "cli"}
+MAY_READ_SETTINGS = {"installation", "resources", "definitions", "doctor", "cli", "api"}
 
 
 @cache

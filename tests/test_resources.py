@@ -22,7 +22,16 @@ from financial_assets.market.sources.files import FilePrices
 from financial_assets.market.sources.sample import SamplePrices
 from financial_assets.market.sources.simulated import SimulatedPrices
 from financial_assets.market.sources.yahoo import YahooPrices
-from financial_assets.resources import ABTest, Market, Models, PipelineTracking, Retraining, Serving, make_resources
+from financial_assets.resources import (
+    ABTest,
+    Market,
+    Models,
+    Notifications,
+    PipelineTracking,
+    Retraining,
+    Serving,
+    make_resources,
+)
 from financial_assets.serving.local.target import LocalTarget
 from financial_assets.settings import Settings, load_settings
 
@@ -38,6 +47,8 @@ def market(home: Path, **changes: Any) -> Market:
 
 
 OTHER: dict[str, Any] = {
+    "notify_email_from": "models@example.com",
+    "smtp_url": "smtp://mail.example.com",
     "tickers": "IBM,GOOG",
     "price_source": "simulated",
     "ingestion_start_date": dt.date(2006, 1, 3),
@@ -132,12 +143,15 @@ NOT_CARRIED = {
     "universe_file",
     "sector_index",
     "market_calendar",
+    "notify_webhook_url",  # shown without their paths: tests/monitoring/test_notifications.py
+    "notify_slack_url",
+    "notify_email_to",  # needs SMTP_URL
 }
 """Tested by themselves."""
 
 
 def fields(found: dict[str, Any]) -> dict[str, Any]:
-    kinds = (Market, Models, Serving, ABTest, Retraining, PipelineTracking)
+    kinds = (Market, Models, Serving, ABTest, Retraining, Notifications, PipelineTracking)
     assert all(isinstance(resource, kinds) for resource in found.values())
     return {f"{name}.{field}": value for name, resource in found.items() for field, value in dict(resource).items()}
 
@@ -171,7 +185,8 @@ def test_every_setting_reaches_a_resource(tmp_path: Path, setting: str) -> None:
 
 def test_the_home_reaches_all_of_them(tmp_path: Path) -> None:
     found = resources(tmp_path)
-    assert {resource.home for name, resource in found.items() if name != "retraining"} == {str(tmp_path)}
+    homeless = ("retraining", "notifications")
+    assert {resource.home for name, resource in found.items() if name not in homeless} == {str(tmp_path)}
     assert found["models"].tracking_uri == f"sqlite:///{tmp_path / 'mlflow.db'}"
     assert found["ab_test"].log_url == f"sqlite:///{tmp_path / 'predictions.db'}"
 

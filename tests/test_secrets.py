@@ -67,6 +67,7 @@ REFUSED = [
         for name in (*map(str.upper, ADDRESSES), *PATHS)
         for address in REFUSED
         if name not in PATHS or "://" in address  # without a scheme it is a path, as far as anybody can tell
+        if not (name.startswith("NOTIFY") and address.startswith("http://host?"))  # where webhooks have their secrets
     ],
 )
 def test_an_address_that_is_refused_is_shown_without_its_secret(

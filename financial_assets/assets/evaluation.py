@@ -5,6 +5,7 @@ from typing import Any
 
 import dagster as dg
 import pandas as pd
+from pydantic import Field
 
 from financial_assets.assets.evaluation_tables import (
     coverage_table,
@@ -49,7 +50,9 @@ class PredictionsConfig(dg.Config):
     """Which sessions are predicted."""
 
     replay: bool = True
-    """Replay historical sessions up to REPLAY_SESSIONS, moving the market clock; otherwise stop at the clock."""
+    """Replay historical sessions, moving the market clock; otherwise stop at the clock."""
+    sessions: int | None = Field(default=None, ge=0)
+    """How many sessions after the first data cut-off a replay goes to, 0 for all; default: REPLAY_SESSIONS."""
 
 
 @dg.asset(group_name=GROUP, owners=OWNERS, kinds={"sql"}, code_version="1", deps=["experiment"], pool="serving")
@@ -64,7 +67,8 @@ def predictions(
 
     Resumable and idempotent: what has a result in the prediction log is never sent again.
     """
-    report = run_replay(market, serving, ab_test, sessions=ab_test.replay_sessions if config.replay else None)
+    wanted = ab_test.replay_sessions if config.sessions is None else config.sessions
+    report = run_replay(market, serving, ab_test, sessions=wanted if config.replay else None)
     context.log.info(
         f"{report.sessions} sessions, {report.sent:,} routed requests and {report.direct:,} paired scorings sent in "
         f"{report.wall_s:.1f} s; failed {report.failed}, unattributed {report.unattributed}"

@@ -14,7 +14,7 @@ from financial_assets.features.causality import causality_violations, spot_viola
 from financial_assets.features.graph import FeatureGraph, FeaturePanel, compute_panel
 from financial_assets.features.schema import check_feature_panel, feature_schema
 from financial_assets.market.panel import PricePanel
-from financial_assets.metadata import column_schema, link, quality_check, refusal, table
+from financial_assets.metadata import column_lineage, column_schema, link, quality_check, refusal, table
 from financial_assets.models.artifacts.fingerprint import code_version
 from financial_assets.resources import Market
 
@@ -72,6 +72,7 @@ def features(context: dg.AssetExecutionContext, market: Market) -> Iterator[Any]
         metadata={
             "dagster/row_count": rows,
             "dagster/column_schema": column_schema(feature_schema(graph.features)),
+            "dagster/column_lineage": column_lineage(price_panel.key, graph.channels_read()),
             "features": len(graph.names),
             "lookback": graph.lookback,
             "rows computed": count,

@@ -12,10 +12,11 @@ from financial_assets.errors import FinancialAssetsError, MarketDataError, Sourc
 from financial_assets.market.covariates.channels import covariate_gaps
 from financial_assets.market.freshness import LATENESS, longest_wait, overdue
 from financial_assets.market.ingestion import Ingestion
+from financial_assets.market.panel import PricePanel
 from financial_assets.market.quality.checks import CONSISTENCY
 from financial_assets.market.quality.notes import notes_of, warnings_of
 from financial_assets.market.schemas import PRICE_SCHEMA
-from financial_assets.metadata import column_schema, link, quality_metadata, table
+from financial_assets.metadata import column_lineage, column_schema, link, quality_metadata, table
 from financial_assets.resources import Market
 from financial_assets.workflows.run_history import superseded_by
 
@@ -262,6 +263,28 @@ def _price_metadata(ingestion: Ingestion, spans: pd.DataFrame, market: Market) -
     }
 
 
+_ADJUSTED = "float32, adjusted for splits and dividends"
+_CHANNELS: dict[str, tuple[str, tuple[str, ...]]] = {
+    **{name: (f"{name} price, {_ADJUSTED}", (name, "close", "adj_close")) for name in ("open", "high", "low")},
+    "close": (f"close price, {_ADJUSTED}", ("adj_close",)),
+    "volume": (f"shares traded, {_ADJUSTED}", ("volume", "close", "adj_close")),
+    "market": ("level of the equal-weighted index of the universe", ("adj_close",)),
+    "day": ("days since 1970-01-01 of the session", ("date",)),
+}
+"""Channel of the panel -> what it is, and the columns of ``raw_prices`` that it is made of."""
+
+
+def _panel_columns(panel: PricePanel) -> dict[str, Any]:
+    """Channels as columns, with their sources; those of a covariate are the closes of its own series."""
+    known = dict.fromkeys(panel.covariates, ("covariate, see docs/covariates.md", ("adj_close",))) | _CHANNELS
+    columns = [dg.TableColumn(name, "float32", description=known[name][0]) for name in panel.channels]
+    sources = {name: known[name][1] for name in panel.channels}
+    return {
+        "dagster/column_schema": dg.TableSchema(columns),
+        "dagster/column_lineage": column_lineage(raw_prices.key, sources),
+    }
+
+
 @dg.asset(group_name=GROUP, owners=OWNERS, kinds={"numpy"}, code_version="1", deps=[raw_prices])
 def price_panel(context: dg.AssetExecutionContext, market: Market) -> dg.MaterializeResult:
     """Dense float32 panel [ticker, channel, session] of adjusted bars up to the market clock, with validity mask."""
@@ -275,6 +298,7 @@ def price_panel(context: dg.AssetExecutionContext, market: Market) -> dg.Materia
     return dg.MaterializeResult(
         data_version=dg.DataVersion(panel.version()),
         metadata={
+            **_panel_columns(panel),
             "tickers": tickers,
             "sessions": sessions,
             "traded share": float(panel.valid.mean()),

@@ -10,6 +10,7 @@ import pandas as pd
 from financial_assets.assets.evaluation import ab_evaluation, predictions
 from financial_assets.assets.monitoring import drift
 from financial_assets.assets.rollout import rollout
+from financial_assets.assets.sessions import add_sessions
 from financial_assets.market.calendar import sessions_later
 from financial_assets.market.panel import PricePanel
 from financial_assets.metadata import column_schema, link, quality_check, refusal, table
@@ -167,8 +168,12 @@ def completed_session(context: dg.AssetExecutionContext, market: Market) -> dg.M
     A run that fails earlier leaves the clock where it is, and the next run repeats the session.
     """
     # Prices of a live source may lag behind its clock: a session without bars is left to a later run.
-    session = market.panel().sessions[-1]
+    sessions = market.panel().sessions
+    session = sessions[-1]
     market.complete_session(session)
+    first = market.first_cutoff().get()
+    if first is not None:
+        add_sessions(context.instance, sessions[sessions > first])
     context.log.info(f"session {session:%Y-%m-%d} is complete")
     return dg.MaterializeResult(
         data_version=dg.DataVersion(f"{session:%Y-%m-%d}"), metadata={"session": f"{session:%Y-%m-%d}"}

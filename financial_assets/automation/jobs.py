@@ -10,7 +10,7 @@ from financial_assets.workflows.run_history import RETRAIN
 _IN_PROCESS = {"in_process": {}}
 """Steps share one process by default: importing torch once saves more than running two steps at a time."""
 
-ON_REQUEST = dg.AssetSelection.groups("search", "explanations", "walk_forward")
+ON_REQUEST = dg.AssetSelection.groups("search", "explanations", "walk_forward", "sessions")
 """What is made only when somebody asks for it."""
 
 full_pipeline = dg.define_asset_job(
@@ -90,4 +90,15 @@ walk_forward = dg.define_asset_job(
     ),
     config={"execution": {"config": _IN_PROCESS}, "loggers": CONSOLE},
     tags={"dagster/max_runtime": 12 * 3600},
+)
+
+past_sessions = dg.define_asset_job(
+    "past_sessions",
+    selection=dg.AssetSelection.groups("sessions"),
+    description=(
+        "Predictions in pairs and signals of past sessions, a partition each: launch a backfill over the sessions that "
+        "lack them. `daily` works off what was missed by itself."
+    ),
+    config={"execution": {"config": _IN_PROCESS}, "loggers": CONSOLE},
+    tags={"dagster/max_runtime": 1800},
 )

@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 
 import dagster as dg
 import pandas as pd
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from financial_assets.automation.dead_runs import sweep
 from financial_assets.automation.jobs import retrain
+from financial_assets.automation.latest_checks import latest_check
 from financial_assets.errors import LogNotFoundError, MarketDataError, MonitoringError
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.market.calendar import session_close
@@ -24,7 +24,6 @@ from financial_assets.resources import ABTest, Retraining
 from financial_assets.workflows.run_history import past_runs, request_tags
 
 _DRIFT_CHECK = dg.AssetCheckKey(dg.AssetKey("drift"), "no_drift")
-_WITH_RESULT = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
 _SHOWN = 10
 """Reasons that a tick shows; the Alertmanager of a large site holds many alerts of other services."""
 
@@ -81,16 +80,6 @@ def make_retrain_sensors(interval_s: int) -> list[dg.SensorDefinition]:
         return _answer(context, retraining, ab_test, [_drift_trigger(evaluation, ab_test.policy().experiment)])
 
     return [retrain_on_alert, retrain_on_drift]
-
-
-def latest_check(instance: dg.DagsterInstance, key: dg.AssetCheckKey) -> dg.AssetCheckEvaluation | None:
-    """The latest result of a check, ``None`` if there never was one.
-
-    Runs that are under way, or failed before they came to the check, do not hide the result before them. Dagster has no
-    public API for this, so the storage is asked, here and nowhere else.
-    """
-    records = instance.event_log_storage.get_asset_check_execution_history(key, limit=1, status=_WITH_RESULT)
-    return records[0].evaluation if records else None
 
 
 def _drift_trigger(failed: dg.AssetCheckEvaluation, experiment: str) -> Trigger:

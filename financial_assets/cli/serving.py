@@ -11,6 +11,7 @@ from financial_assets.cli import examples, open_configured
 from financial_assets.errors import NotReadyError, SettingsError, TargetError
 
 if TYPE_CHECKING:
+    from financial_assets.monitoring.receivers import Receivers
     from financial_assets.serving.local.target import LocalTarget
     from financial_assets.serving.target import ServingTarget
     from financial_assets.settings import Settings
@@ -40,7 +41,12 @@ def serve(with_monitoring: bool) -> None:
         )
     lost = target.mend()
     if with_monitoring:
-        urls = local.start(home, local.configuration_folder(), environment={"FINANCIAL_ASSETS_HOME": str(home)})
+        urls = local.start(
+            home,
+            local.configuration_folder(),
+            environment={"FINANCIAL_ASSETS_HOME": str(home)},
+            receivers=_receivers(settings),
+        )
     ports = control.start(home)
     target.load()
     click.echo(f"gateway at http://127.0.0.1:{ports.gateway}")
@@ -128,6 +134,20 @@ def exporter(port: int, host: str, window: int) -> None:
     log_url, panel = installation.settings.log_url, installation.market.panel
     collector = ExperimentCollector(lambda: open_log(log_url), panel, window=window)
     run_exporter(collector, port, click.echo, host=host)
+
+
+def _receivers(settings: Settings) -> Receivers:
+    """Where Alertmanager sends alerts: the same channels as those of the sensors."""
+    from financial_assets.monitoring.notifications import MailServer
+    from financial_assets.monitoring.receivers import Receivers
+
+    return Receivers(
+        webhook=settings.notify_webhook_url,
+        slack=settings.notify_slack_url,
+        mail=MailServer.of(settings.smtp_url) if settings.smtp_url and settings.notify_email_to else None,
+        sender=settings.notify_email_from or (settings.notify_email_to or "").partition(",")[0],
+        recipients=settings.notify_email_to or "",
+    )
 
 
 def _target(settings: Settings) -> ServingTarget:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from financial_assets.doctor import stores
+from financial_assets.doctor.alerts import check_alerts
 from financial_assets.doctor.runs import check_dagster, end_tracked_runs
 from financial_assets.doctor.served import check_served_files
 from financial_assets.doctor.serving import check_attribution, check_gateway, check_routing, check_target, remedy_for
@@ -82,6 +83,12 @@ def examine() -> tuple[Finding, ...]:
         *("settings", "serving target", "prediction log", "price store", "gateway"),
     )
     walk.step("attribution", remedy, check_attribution, "routing", "MLflow", "prediction log")
+    walk.step(
+        "alerts",
+        "",
+        lambda i, _log, _bars: check_alerts(i.settings.log_url, i.market.panel),
+        *("settings", "prediction log", "price store"),
+    )
     return tuple(walk.findings)
 
 

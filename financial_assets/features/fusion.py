@@ -65,6 +65,19 @@ def trace_functions(functions: tuple[Callable[[Bars], Tensor], ...], covariates:
     return tuple(result.node for result in results)
 
 
+def channels_read(functions: tuple[Callable[[Bars], Tensor], ...], covariates: int = 0) -> list[set[int]]:
+    """For every function the places of the channels that its formula reads, covariates behind those of every bar."""
+    outputs = trace_functions(functions, covariates)
+    read: dict[fx.Node, set[int]] = {}
+    places = 0
+    for node in outputs[0].graph.nodes:  # what a node is made of stands before it
+        if node.op == "placeholder":
+            read[node], places = {places}, places + 1
+        else:
+            read[node] = set[int]().union(*(read[source] for source in node.all_input_nodes))
+    return [read[node] for node in outputs]
+
+
 def first_of_equal(nodes: Sequence[fx.Node]) -> dict[fx.Node, fx.Node]:
     """For every node the first one that computes the same."""
     first: dict[str, fx.Node] = {}

@@ -21,7 +21,7 @@ from financial_assets.errors import FeatureError
 from financial_assets.features.bars import BAR_CHANNELS, Bars
 from financial_assets.features.catalogue import catalogue
 from financial_assets.features.feature import Feature
-from financial_assets.features.fusion import fuse
+from financial_assets.features.fusion import channels_read, fuse
 from financial_assets.features.panels.eager import EagerProgram
 from financial_assets.features.panels.kept_program import kept_program
 from financial_assets.features.panels.program import Program, read_program
@@ -108,6 +108,14 @@ class FeatureGraph(nn.Module):
             return read_program(self._functions(), len(self.covariates))
 
         return record() if self._programs is None else kept_program(self._programs, len(self.covariates), record)
+
+    def channels_read(self) -> dict[str, tuple[str, ...]]:
+        """Feature -> channels of the bars that its formula reads, in their order."""
+        read = channels_read(self._functions(), len(self.covariates))
+        return {
+            name: tuple(self.channels[place] for place in sorted(places))
+            for name, places in zip(self.names, read, strict=True)
+        }
 
     def _functions(self) -> tuple[Callable[[Bars], Tensor], ...]:
         return tuple(feature.function for feature in self.features)

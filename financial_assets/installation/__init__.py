@@ -18,8 +18,8 @@ from financial_assets.installation.market import MarketState
 from financial_assets.installation.models import ModelStore
 from financial_assets.installation.serving import ServingAccess
 from financial_assets.market import calendar
-from financial_assets.redaction import conceal
-from financial_assets.settings import Settings
+from financial_assets.redaction import conceal, conceal_path
+from financial_assets.settings import SECRET_PATHS, Settings
 
 __all__ = [
     "ABTestState",
@@ -76,9 +76,11 @@ def configure(part: type[_Part], settings: Settings, **more: Any) -> _Part:
             values[name] = str(value)
         elif isinstance(value, tuple):
             values[name] = list(value)
+        elif name in SECRET_PATHS and value is not None:
+            values[name] = conceal_path(value)
         elif name in _ADDRESSES and value is not None:
             values[name] = conceal(value)
     return part(**values, **more)
 
 
-_ADDRESSES = ("log_url", "tracking_uri", "gitops_repository", "alertmanager_url")
+_ADDRESSES = ("log_url", "tracking_uri", "gitops_repository", "alertmanager_url", "smtp_url")

@@ -14,6 +14,7 @@ import financial_assets
 from financial_assets.atomic import atomic_write_text
 from financial_assets.errors import TargetError
 from financial_assets.folders import make_folder
+from financial_assets.monitoring.receivers import Receivers
 from financial_assets.serving.local import control
 from financial_assets.serving.local.layout import LOOPBACK, Layout, MonitoringPorts, Ports, pick_ports, read_ports
 from financial_assets.serving.local.processes.process import ProcessSpec, package_path
@@ -37,7 +38,13 @@ def configuration_folder() -> Path:
 
 
 def start(
-    home: Path, configuration: Path, *, environment: Mapping[str, str], interval: str = "15s", timeout_s: float = 90.0
+    home: Path,
+    configuration: Path,
+    *,
+    environment: Mapping[str, str],
+    receivers: Receivers | None = None,
+    interval: str = "15s",
+    timeout_s: float = 90.0,
 ) -> Mapping[str, str]:
     """Start the plane of ``home`` with its monitoring; does nothing if both run.
 
@@ -46,9 +53,11 @@ def start(
     home
         State folder.
     configuration
-        Folder of ``prometheus.yml.j2``, ``rules.yml`` and ``alertmanager.yml``.
+        Folder of ``prometheus.yml.j2``, ``rules.yml`` and ``alertmanager.yml.j2``.
     environment
         Settings that the exporter shall see besides the inherited ones.
+    receivers
+        Where alerts are sent; default: nowhere.
     interval
         Between scrapes and between evaluations of the rules, as Prometheus writes it.
     timeout_s
@@ -76,7 +85,9 @@ def start(
     control.start(
         home,
         timeout_s=timeout_s,
-        beside=lambda ports: _prepare(layout, configuration, programs, ports, environment, interval),
+        beside=lambda ports: _prepare(
+            layout, configuration, programs, ports, environment, receivers or Receivers(), interval
+        ),
     )
     urls = running_urls(home)
     if not urls:
@@ -103,6 +114,7 @@ def _prepare(
     programs: Mapping[str, str],
     plane: Ports,
     environment: Mapping[str, str],
+    receivers: Receivers,
     interval: str,
 ) -> Sequence[ProcessSpec]:
     """Pick ports, write the configuration and return what to run."""
@@ -117,11 +129,15 @@ def _prepare(
         alertmanager=f"{LOOPBACK}:{ports.alertmanager}",
     )
     atomic_write_text(folder / "prometheus.yml", rendered)
-    return _specs(folder, configuration.absolute(), programs, ports, environment)
+    # Holds passwords: the folder is its owner's alone.
+    atomic_write_text(
+        folder / "alertmanager.yml", receivers.render((configuration / "alertmanager.yml.j2").read_text())
+    )
+    return _specs(folder, programs, ports, environment)
 
 
 def _specs(
-    folder: Path, configuration: Path, programs: Mapping[str, str], ports: MonitoringPorts, settings: Mapping[str, str]
+    folder: Path, programs: Mapping[str, str], ports: MonitoringPorts, settings: Mapping[str, str]
 ) -> tuple[ProcessSpec, ...]:
     command = "from financial_assets.cli.main import main; main()"
     prometheus, alertmanager = f"{LOOPBACK}:{ports.prometheus}", f"{LOOPBACK}:{ports.alertmanager}"
@@ -150,7 +166,7 @@ def _specs(
             name="alertmanager",
             command=(
                 programs["prometheus-alertmanager"],
-                f"--config.file={configuration / 'alertmanager.yml'}",
+                f"--config.file={folder / 'alertmanager.yml'}",
                 f"--storage.path={folder / 'alertmanager'}",
                 f"--web.listen-address={alertmanager}",
                 "--cluster.listen-address=",  # alone: no port for others

@@ -22,6 +22,7 @@ from financial_assets.errors import FinancialAssetsError, LogNotFoundError
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.plan.sections import GuardrailPolicy
 from financial_assets.experiment.prediction_log.log import PredictionLog
+from financial_assets.experiment.prediction_log.reader import LogReader
 from financial_assets.market.calendar import sessions_closed
 from financial_assets.market.panel import PricePanel
 from financial_assets.monitoring.accuracy import rolling_accuracy
@@ -81,7 +82,7 @@ class ExperimentCollector(Collector):
 
     def __init__(
         self,
-        log: Callable[[], PredictionLog],
+        log: Callable[[], LogReader],
         panel: Callable[[], PricePanel],
         *,
         window: int = WINDOW,
@@ -125,7 +126,7 @@ class ExperimentCollector(Collector):
         yield from families
 
     def _from_outcomes(
-        self, log: PredictionLog, epochs: tuple[WeightEpoch, ...], health: GaugeMetricFamily
+        self, log: LogReader, epochs: tuple[WeightEpoch, ...], health: GaugeMetricFamily
     ) -> list[Metric]:
         try:
             panel = self._panel()
@@ -151,7 +152,7 @@ class ExperimentCollector(Collector):
         ]
 
 
-def _srm_alpha(log: PredictionLog, epoch: WeightEpoch) -> float:
+def _srm_alpha(log: LogReader, epoch: WeightEpoch) -> float:
     """The registered error probability of the sample-ratio test; the smallest of several challengers' plans.
 
     Where no test is registered it is the default of the rollout policy, which the exporter does not read.

@@ -9,7 +9,7 @@ from prometheus_client.core import Metric
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.decision.record import Decision
 from financial_assets.experiment.decision.series import question_of
-from financial_assets.experiment.prediction_log.log import PredictionLog
+from financial_assets.experiment.prediction_log.reader import LogReader
 from financial_assets.monitoring.families import gauge
 
 _LABELS = ("model_name", "experiment", "question")
@@ -18,7 +18,7 @@ _RECENT = 64
 """Decisions of an experiment that are read: more than the challengers and questions of one session."""
 
 
-def questions(log: PredictionLog, epochs: Sequence[WeightEpoch]) -> Iterator[Metric]:
+def questions(log: LogReader, epochs: Sequence[WeightEpoch]) -> Iterator[Metric]:
     """The answer to each question about each present challenger, its sessions, and whether traffic follows it."""
     answers: dict[tuple[str, ...], float] = {}
     sessions: dict[tuple[str, ...], float] = {}
@@ -39,7 +39,7 @@ def questions(log: PredictionLog, epochs: Sequence[WeightEpoch]) -> Iterator[Met
     yield gauge("ab_test_question_moves_traffic", "1 if requests follow the answer to the question", moves, _LABELS)
 
 
-def _latest(log: PredictionLog, experiment: str) -> dict[str, Decision]:
+def _latest(log: LogReader, experiment: str) -> dict[str, Decision]:
     """Digest of a plan -> its latest decision; an answer that moves no traffic stands, however old it is."""
     found = {decision.plan_digest: decision for decision in log.decisions(experiment, last=_RECENT)}
     standing = {one.plan_digest: one for one in reversed(log.concluded(experiment)) if not one.moves_traffic}

@@ -18,19 +18,21 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from financial_assets.errors import SettingsError
-from financial_assets.redaction import conceal, redact_address
+from financial_assets.redaction import conceal, conceal_path, hide_path, redact_address
+from financial_assets.settings.api import ApiSettings
 from financial_assets.settings.base import LocalPath
 from financial_assets.settings.business import BusinessSettings
 from financial_assets.settings.experiment import ExperimentSettings
 from financial_assets.settings.market import MarketSettings
 from financial_assets.settings.names import misspelt
+from financial_assets.settings.notifications import NotificationSettings
 from financial_assets.settings.retraining import RetrainingSettings
 from financial_assets.settings.serving import ServingSettings
 from financial_assets.settings.state_folder import REMEMBERED, StateFolderSource
 from financial_assets.settings.training import MAX_SEQUENCE_LENGTH, TrainingSettings
 from financial_assets.settings.walk_forward import WalkForwardSettings
 
-__all__ = ["MAX_SEQUENCE_LENGTH", "Settings", "load_settings"]
+__all__ = ["MAX_SEQUENCE_LENGTH", "SECRET_PATHS", "Settings", "load_settings"]
 
 
 class Settings(
@@ -41,6 +43,8 @@ class Settings(
     ExperimentSettings,
     BusinessSettings,
     RetrainingSettings,
+    NotificationSettings,
+    ApiSettings,
 ):
     """All settings of a deployment.
 
@@ -127,12 +131,17 @@ def load_settings(**overrides: Any) -> Settings:
     if settings is None or lines:
         raise SettingsError("\n".join(["the settings cannot be used:", *(f"  {line}" for line in lines)])) from None
     for name in _ADDRESSES:
-        conceal(getattr(settings, name) or "")
+        value = getattr(settings, name)
+        if value:
+            (conceal_path if name in SECRET_PATHS else conceal)(value)
     return settings
 
 
 _ADDRESSES = [name for name, field in Settings.model_fields.items() if not field.repr]
 """Settings that may hold a password; each is kept out of ``repr``."""
+
+SECRET_PATHS = ("notify_webhook_url", "notify_slack_url")
+"""Of these, the addresses whose path is the secret."""
 
 
 def _explain(problem: Any, in_file: Collection[str]) -> str:
@@ -145,7 +154,9 @@ def _explain(problem: Any, in_file: Collection[str]) -> str:
     field = Settings.model_fields.get(name)
     meaning = f" ({' '.join(field.description.split())})" if field is not None and field.description else ""
     got = problem["input"]
-    shown = redact_address(got) if name in _ADDRESSES and isinstance(got, str) else got
+    shown = got
+    if name in _ADDRESSES and isinstance(got, str):
+        shown = hide_path(got) if name in SECRET_PATHS else redact_address(got)
     origin = ""
     if name.upper() not in {variable.upper() for variable in os.environ}:
         origin = " in .env" if name.upper() in in_file else ""

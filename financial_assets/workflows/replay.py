@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pandas as pd
 from rich.console import Console
 
 from financial_assets.atomic import atomic_path
@@ -112,6 +113,28 @@ def run_replay(
             console=Console(stderr=True) if ab_test.progress else None,
         )
         return replay(request, log, panel, Connector(serving), hooks)
+
+
+def score_sessions(
+    sessions: pd.DatetimeIndex, market: MarketState, serving: ServingAccess, ab_test: ABTestState
+) -> ReplayReport:
+    """Ask every arm of the current epoch about past sessions, in pairs, for what the log lacks; no clock moves.
+
+    Raises
+    ------
+    ReplayError
+        A session is not one of the prices, or an arm has learned from it; or no model answers.
+    """
+    with ab_test.log() as log:
+        request = ReplayRequest(
+            ab_test.current_epoch(log),
+            sessions,
+            SERVED_LOOKBACK,
+            mode="paired",
+            workers=ab_test.replay_workers,
+            ready_timeout=serving.ready_timeout,
+        )
+        return replay(request, log, market.panel(), Connector(serving))
 
 
 def decide_between_sessions(

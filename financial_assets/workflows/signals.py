@@ -35,6 +35,31 @@ def ask_champion(
         return ask_signals(client, panel, model=champion.model, version=champion.version, tickers=tickers)
 
 
+def signals_as_of(
+    session: pd.Timestamp, market: MarketState, serving: ServingAccess, ab_test: ABTestState
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Signals of the current champion as of the close of a past session, and the rows that break a rule.
+
+    Raises
+    ------
+    MarketDataError
+        The champion has learned from the session, or no ticker can have a signal for it.
+    """
+    with ab_test.log() as log:
+        champion = ab_test.current_epoch(log).champion
+    if session <= champion.data_cutoff:
+        raise MarketDataError(
+            f"{champion.model} has learned from sessions up to {champion.data_cutoff:%Y-%m-%d}: its signals for "
+            f"{session:%Y-%m-%d} would know what came after"
+        )
+    then = market.panel().until(session)  # a signal must not see a later bar than its own session's
+    expected = [name for name in market.tickers if name not in without_signal(then, market.tickers)]
+    if not expected:
+        raise MarketDataError(f"no ticker can have a signal for {session:%Y-%m-%d}")
+    signals = ask_champion(then, serving, ab_test)
+    return signals, check_signals(signals, expected)
+
+
 def doubtful_bars(panel: PricePanel, market: MarketState) -> tuple[QualityNote, ...]:
     """What is wrong with the bars that signals at the panel's last session rest on, and which tickers wait."""
     return market.quality_notes(panel.sessions[-SERVED_LOOKBACK:])

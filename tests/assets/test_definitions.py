@@ -35,6 +35,8 @@ EDGES = {
     "rollout": {"ab_evaluation"},
     "drift": {"features", "predictions"},
     "daily_signals": {"experiment", "predictions"},
+    "sessions/predictions": {"experiment"},
+    "sessions/signals": {"experiment"},
     "completed_session": {"ab_evaluation", "rollout", "drift", "daily_signals"},
 }
 for name in VARIANTS:
@@ -46,7 +48,7 @@ for name in VARIANTS:
         EDGES[f"search/{name}"] = {"features"}
 WALK_FORWARD = {f"walk_forward/{name}" for name in (*VARIANTS, "baselines")}
 EDGES |= {name: {"features"} for name in WALK_FORWARD} | {"walk_forward_report": WALK_FORWARD}
-ON_REQUEST = {asset for asset in EDGES if asset.startswith(("search/", "explanations/", "walk_forward"))}
+ON_REQUEST = {asset for asset in EDGES if asset.startswith(("search/", "explanations/", "walk_forward", "sessions/"))}
 
 GROUPS = {
     "market_data": {"raw_prices", "price_panel"},
@@ -57,6 +59,7 @@ GROUPS = {
     "evaluation": {"predictions", "ab_evaluation", "rollout"},
     "monitoring": {"drift"},
     "signals": {"daily_signals", "completed_session"},
+    "sessions": {"sessions/predictions", "sessions/signals"},
     "search": {asset for asset in ON_REQUEST if asset.startswith("search/")},
     "explanations": {asset for asset in ON_REQUEST if asset.startswith("explanations/")},
     "walk_forward": {"walk_forward_report", *WALK_FORWARD},
@@ -229,7 +232,10 @@ def test_every_way_to_run_assets_names_the_owner() -> None:
 
 def test_the_sensors_wait_to_be_switched_on() -> None:
     assert defs.sensors is not None
-    assert {sensor.name for sensor in defs.sensors} == {"retrain_on_alert", "retrain_on_drift", "watch_prices"}
+    assert {sensor.name for sensor in defs.sensors} == {
+        *("retrain_on_alert", "retrain_on_drift", "watch_prices"),
+        *("notify_webhook", "notify_slack", "notify_email"),
+    }
     for name in ("retrain_on_alert", "retrain_on_drift"):
         sensor = defs.resolve_sensor_def(name)
         assert sensor.job_name == "retrain"
@@ -317,3 +323,12 @@ def test_arms_of_variants_that_are_not_made_any_more_take_part_while_they_get_re
     can = [model.variant for model in can_take_part(deployed, epoch, {"baseline"})]
     assert can == ["linear", "baseline"]
     assert [model.variant for model in can_take_part(deployed, None, {"baseline"})] == ["baseline"]
+
+
+@pytest.mark.parametrize("asset", sorted(EDGES))
+def test_every_asset_refers_to_the_line_that_defines_it(asset: str) -> None:
+    references = GRAPH.get(dg.AssetKey.from_user_string(asset)).metadata["dagster/code_references"]
+    [reference] = references.code_references  # type: ignore[attr-defined]
+    path = Path(reference.file_path)
+    assert path.relative_to(ROOT / "financial_assets" / "assets")
+    assert "@dg.asset" in "".join(path.read_text().splitlines()[reference.line_number - 1 : reference.line_number + 25])

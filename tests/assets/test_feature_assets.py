@@ -40,6 +40,10 @@ def test_features_arrive_and_say_what_they_are(make_market: Any, materialize: An
     columns = metadata["dagster/column_schema"].columns
     assert [column.name for column in columns] == ["date", "ticker", *FEATURE_NAMES]
     assert all(column.description for column in columns)
+    lineage = metadata["dagster/column_lineage"].deps_by_column
+    gap = {(dep.asset_key.to_user_string(), dep.column_name) for dep in lineage["gap"]}
+    assert gap == {("price_panel", "open"), ("price_panel", "close")}
+    assert all(lineage[name] for name in FEATURE_NAMES)
     assert all(f"| {name} |" in metadata["distribution"] for name in FEATURE_NAMES)
     version = features_version(PricePanel.load(market.panel_path), FeatureGraph())
     assert outcome.data_version("features") == version

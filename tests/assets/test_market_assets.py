@@ -20,7 +20,8 @@ from financial_assets.errors import SourceError
 from financial_assets.market.calendar import next_session
 from financial_assets.market.frames import PRICE_COLUMNS
 from financial_assets.market.freshness import due
-from financial_assets.market.panel import PricePanel
+from financial_assets.market.panel import CHANNELS, PricePanel
+from financial_assets.market.schemas import PRICE_SCHEMA
 from financial_assets.market.sources import FetchResult, deliver
 from financial_assets.resources import Market
 
@@ -67,6 +68,10 @@ def test_the_panel_ends_at_the_clock(make_market: Any, materialize: Any, bars: p
     assert panel.sessions[-1] == clock
     assert outcome.metadata("price_panel")["last session"] == f"{clock:%Y-%m-%d}"
     assert outcome.metadata("price_panel")["sessions"] == CUTOFF_AT + 1
+    columns = outcome.metadata("price_panel")["dagster/column_schema"].columns
+    assert [column.name for column in columns] == list(CHANNELS)
+    lineage = outcome.metadata("price_panel")["dagster/column_lineage"].deps_by_column
+    assert {dep.column_name for deps in lineage.values() for dep in deps} <= set(PRICE_SCHEMA.columns)
     assert outcome.data_version("price_panel") == panel.version()
 
 

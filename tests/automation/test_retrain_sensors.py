@@ -19,7 +19,8 @@ import pytest
 from dagster._core.events import DagsterEvent, DagsterEventType
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepositoryOrigin
 
-from financial_assets.automation.sensors import latest_check, make_retrain_sensors
+from financial_assets.automation.latest_checks import latest_check
+from financial_assets.automation.sensors import make_retrain_sensors
 from financial_assets.definitions import defs
 from financial_assets.errors import AlertsError, LogError, MonitoringError
 from financial_assets.experiment.arms import Arm

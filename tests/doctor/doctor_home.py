@@ -51,6 +51,7 @@ LAYERS = [
     "gateway",
     "routing",
     "attribution",
+    "alerts",
 ]
 MARKET = {"PRICE_SOURCE": "simulated", "TICKERS": "AAA,BBB", "SIMULATED_SESSIONS": "400"}
 CUTOFF = pd.Timestamp("2020-01-02")

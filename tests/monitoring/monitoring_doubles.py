@@ -90,7 +90,7 @@ def _probability(rng: np.random.Generator, up: bool | None, model: str, right: C
 def hasty_configuration(folder: Path) -> Path:
     """The repository's configuration with nothing changed but how long a rule and a notification wait."""
     shutil.copytree(local.configuration_folder(), folder)
-    for name, pattern in (("rules.yml", r"for: \w+"), ("alertmanager.yml", r"group_wait: \w+")):
+    for name, pattern in (("rules.yml", r"for: \w+"), ("alertmanager.yml.j2", r"group_wait: \w+")):
         path = folder / name
         changed, count = re.subn(pattern, lambda found: found[0].split(":")[0] + ": 1s", path.read_text())
         assert count

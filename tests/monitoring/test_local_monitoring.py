@@ -18,6 +18,7 @@ from financial_assets.cli.main import main
 from financial_assets.errors import TargetError
 from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.monitoring import local
+from financial_assets.monitoring.receivers import Receivers
 from financial_assets.resources import make_resources
 from financial_assets.serving.local import control
 from financial_assets.serving.local.layout import Layout, MonitoringPorts, Ports
@@ -123,7 +124,7 @@ def test_ports_are_kept_differ_from_the_planes_and_a_damaged_file_is_named(tmp_p
     programs = {"prometheus": "p", "prometheus-alertmanager": "a"}
 
     def prepare(plane: Ports) -> MonitoringPorts:
-        local._prepare(layout, local.configuration_folder(), programs, plane, {}, "15s")
+        local._prepare(layout, local.configuration_folder(), programs, plane, {}, Receivers(), "15s")
         return MonitoringPorts(**json.loads((layout.root / "monitoring" / "ports.json").read_text()))
 
     plane = Ports(*range(1, 7))

@@ -65,7 +65,7 @@ def test_each_alert_has_a_firing_and_a_silent_case_and_a_remedy(rule: dict[str, 
     assert any(check.get("exp_alerts") for check in checks)
     assert any(not check.get("exp_alerts") for check in checks)
     assert rule["labels"]["severity"] in ("warning", "critical")
-    assert set(rule["annotations"]) == {"summary", "description", "remedy"}
+    assert set(rule["annotations"]) == {"summary", "description", "remedy", "runbook"}
 
 
 def test_the_rules_use_only_what_the_exporter_exposes(tmp_path: Path) -> None:

@@ -1,0 +1,134 @@
+"""Who may ask for what: keys and scopes, or this machine alone; and how often."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import re
+from collections.abc import Awaitable, Callable
+
+from fastapi import Request
+
+from financial_assets.api.errors import ApiError
+from financial_assets.api.keys import ApiKey, KeyRing, Scope
+from financial_assets.api.limits import RateLimit
+from financial_assets.api.metrics import Metrics
+from financial_assets.errors import SettingsError
+
+_LOCAL_NAMES = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
+
+
+class Access:
+    """Decides about each request.
+
+    Parameters
+    ----------
+    keys
+        ``None``: no key is asked for, and only callers of this machine are answered.
+    limit
+        Of each key, or each address without keys.
+    metrics
+        Counts refusals.
+    """
+
+    def __init__(self, keys: KeyRing | None, limit: RateLimit, metrics: Metrics) -> None:
+        self._keys = keys
+        self._limit = limit
+        self._metrics = metrics
+
+    @property
+    def open_to_this_machine(self) -> bool:
+        """Whether no keys are configured."""
+        return self._keys is None
+
+    def admit(self, request: Request, scope: Scope) -> None:
+        """Let a request pass.
+
+        Raises
+        ------
+        ApiError
+            401: no key, or an unknown one. 403: its scopes do not allow this, or the caller is elsewhere and there are
+            no keys. 429: too many requests. 503: the file of keys is damaged.
+        """
+        host = request.client.host if request.client else ""
+        if self._keys is None:
+            self._only_this_machine(request, host)
+            caller, own_limit = f"address {host}", None
+            request.scope["caller"] = "local"
+        else:
+            key = self._identify(request, host)
+            request.scope["caller"] = key.name
+            if scope not in key.scopes:
+                self._metrics.refused.labels("scope").inc()
+                raise ApiError(
+                    403,
+                    "wrong_scope",
+                    f"the key {key.name} has the scopes {', '.join(key.scopes)}; this needs {scope}",
+                    f"ask for a key with it: `financial-assets api-key {key.name} --scope {scope}`",
+                )
+            caller, own_limit = f"key {key.name}", key.requests_per_minute
+        self._count(caller, own_limit)
+
+    def _count(self, caller: str, own_limit: int | None = None) -> None:
+        wait = self._limit.take(caller, own_limit)
+        if wait > 0:
+            self._metrics.refused.labels("rate").inc()
+            raise ApiError(
+                429,
+                "rate_limited",
+                f"too many requests; the next one is answered in {wait:.1f} s",
+                "wait as long as Retry-After says; API_REQUESTS_PER_MINUTE, or the key's own limit, allows more",
+                headers={"Retry-After": str(math.ceil(wait))},
+            )
+
+    def _identify(self, request: Request, host: str) -> ApiKey:
+        assert self._keys is not None
+        scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not secret:
+            secret = request.headers.get("x-api-key", "")
+        try:
+            key = self._keys.find(secret.strip()) if secret else None
+        except SettingsError as error:
+            raise ApiError(503, "keys_unreadable", str(error), "correct the file on the server") from error
+        if key is None:
+            self._metrics.refused.labels("key").inc()
+            self._count(f"unknown {host}")  # guessing is slowed down, too
+            known = "is not known, or has expired" if secret else "is missing"
+            raise ApiError(
+                401,
+                "unknown_key" if secret else "no_key",
+                f"the API key {known}",
+                "send `Authorization: Bearer <key>`; `financial-assets api-key NAME` on the server makes one",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+        return key
+
+    def _only_this_machine(self, request: Request, host: str) -> None:
+        # A page in this machine's browser can reach a port of it under a name of its own (DNS rebinding), but then the
+        # header Host says so.
+        if not is_loopback(host) or not _LOCAL_NAMES.fullmatch(request.headers.get("host", "")):
+            self._metrics.refused.labels("address").inc()
+            raise ApiError(
+                403,
+                "only_this_machine",
+                "no API keys are configured, so only this machine is answered",
+                "set API_KEYS_FILE; `financial-assets api-key NAME` makes a key",
+            )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address, or the name ``localhost``, is this machine's own loopback."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def needs(scope: Scope) -> Callable[[Request], Awaitable[None]]:
+    """Dependency of a route that needs a scope."""
+
+    async def admitted(request: Request) -> None:
+        access: Access = request.app.state.access
+        access.admit(request, scope)
+
+    return admitted

@@ -1,0 +1,1 @@
+"""The paths, a module per concern."""

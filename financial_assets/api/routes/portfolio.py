@@ -1,0 +1,101 @@
+"""Target weights and orders."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import numpy as np
+from fastapi import APIRouter, Depends, Request
+
+from financial_assets.api.access import needs
+from financial_assets.api.errors import ApiError, Problem
+from financial_assets.api.routes.common import SessionDate, errors, refuse_ticker, served, sessions_of
+from financial_assets.api.routes.valuation import market_values, warnings_about
+from financial_assets.api.schemas.portfolio import METHOD, OrderAnswer, PortfolioAnswer, PortfolioRequest, Target
+from financial_assets.api.schemas.signals import CAVEAT
+from financial_assets.api.sessions import ServedSession
+from financial_assets.errors import InfeasibleError
+
+router = APIRouter(prefix="/v1", dependencies=[Depends(needs("portfolio"))])
+
+
+@router.post("/portfolio", responses=errors(404, 413, 422), tags=["portfolio"])
+async def portfolio(request: Request, asked: PortfolioRequest, session: SessionDate = None) -> PortfolioAnswer:
+    """The book that the constraints allow and the forecasts favour, and the orders that lead there."""
+    found = await served(request, session)
+    sessions = sessions_of(request)
+    universe = sessions.installation.market.tickers
+    values = market_values(asked.positions, found, universe)
+    unknown = [ticker for ticker in asked.tickers or [] if ticker not in found.signals]
+    if unknown:
+        refusal = refuse_ticker(found, unknown[0], universe, status=422)
+        raise ApiError(
+            422,
+            refusal.body["code"],
+            refusal.body["message"],
+            refusal.body["fix"],
+            problems=[Problem(field="tickers", message=f"{ticker} has no signal") for ticker in unknown[:50]],
+        )
+    return await sessions.in_thread(_answer, found, asked, values)
+
+
+def _answer(found: ServedSession, asked: PortfolioRequest, values: dict[str, float]) -> PortfolioAnswer:
+    # skfolio and its solver take seconds to import: whoever asks for signals alone need not wait.
+    from financial_assets.portfolio.construction.constraints import Constraints
+    from financial_assets.portfolio.construction.optimise import Appetite
+    from financial_assets.workflows.desk_portfolio import FORECASTS, propose_book
+
+    known = found.session
+    forecast = asked.forecast or ("score" if asked.constraints.mode == "neutral" else "probability")
+    try:
+        proposal = propose_book(
+            found.risk,
+            values,
+            capital=asked.capital,
+            constraints=Constraints(**asked.constraints.model_dump()),
+            appetite=Appetite(asked.risk_aversion, asked.holding_sessions, known.cost_per_side),
+            forecast=forecast,
+            only=asked.tickers,
+            lot=asked.lot,
+            smallest=asked.smallest_order,
+        )
+    except InfeasibleError as error:
+        raise ApiError(
+            422,
+            "infeasible_constraints",
+            str(error),
+            "loosen what `problems` names, as far as each says",
+            problems=[Problem(field=f"constraints.{name}", message=text) for name, text in error.conflicts.items()],
+        ) from error
+    weights, book = proposal.book.weights, proposal.book
+    order = np.argsort(-np.abs(weights), kind="stable")
+    return PortfolioAnswer(
+        as_of=known.as_of.date(),
+        target_session=known.target.date(),
+        model=known.arm.model,
+        version=known.arm.version,
+        targets=[
+            Target(
+                ticker=proposal.tickers[place],
+                weight=float(weights[place]),
+                current=float(proposal.current[place]),
+                expected_return=float(proposal.expected[place]),
+                sector=known.sectors.get(proposal.tickers[place]),
+            )
+            for place in order
+            if weights[place] or proposal.current[place]
+        ],
+        orders=[OrderAnswer.model_validate(asdict(one)) for one in proposal.orders],
+        gross=float(np.abs(weights).sum()),
+        net=float(weights.sum()),
+        cash=float(1 - weights.sum()),
+        turnover=book.turnover,
+        expected_return=book.expected_return,
+        volatility=book.volatility,
+        cost=book.cost,
+        forecast_is=FORECASTS[forecast],
+        left_out=dict(proposal.left_out),
+        method=METHOD,
+        warnings=warnings_about(found, proposal.tickers),
+        caveat=CAVEAT,
+    )

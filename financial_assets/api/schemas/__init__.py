@@ -1,0 +1,1 @@
+"""What goes in and comes out: pydantic models, each field with its unit."""

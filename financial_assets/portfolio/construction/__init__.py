@@ -1,0 +1,1 @@
+"""Building a book under constraints: target weights from forecasts, and the orders that lead there."""
