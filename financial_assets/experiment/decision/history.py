@@ -55,6 +55,8 @@ from financial_assets.experiment.decision.series import (
 from financial_assets.experiment.metrics import books, direction, metric, paired, ranking, registry, risk
 from financial_assets.experiment.outcomes import KnownPrices, outcome_frame, outcome_matrices
 from financial_assets.experiment.plan.plan import ExperimentPlan
+from financial_assets.experiment.prediction_log.kept_requests import KeptRequests
+from financial_assets.experiment.prediction_log.reader import LogReader
 from financial_assets.experiment.statistics import betting, capital
 from financial_assets.experiment.statistics.betting import BettingSequence
 from financial_assets.kept import code_digest
@@ -119,7 +121,7 @@ class SharedTables:
     def __init__(self) -> None:
         self._series: dict[tuple[object, ...], SharedSeries] = {}
         self._matrices: dict[tuple[int, str], np.ndarray] = {}
-        self._outcomes: dict[tuple[pd.Timestamp, pd.Timestamp, bool], pd.DataFrame] = {}
+        self._outcomes: dict[tuple[object, ...], pd.DataFrame] = {}
         self._rows: dict[tuple[object, ...], pd.DataFrame] = {}
 
     def series(
@@ -153,11 +155,12 @@ class SharedTables:
             self._rows[key] = _rows(plan, log, sessions)
         return self._rows[key]
 
-    def outcome_rows(self, span: PricePanel, *, scaled: bool) -> pd.DataFrame:
-        """Outcomes of a span of the known sessions, see :func:`.outcome_frame`."""
-        key = (span.sessions[0], span.sessions[-1], scaled)
+    def outcome_rows(self, span: PricePanel, sessions: Iterable[pd.Timestamp], *, scaled: bool) -> pd.DataFrame:
+        """Outcomes of some sessions of a span of the known ones, see :func:`.outcome_frame`."""
+        asked_for = tuple(sessions)
+        key = (span.sessions[0], span.sessions[-1], asked_for, scaled)
         if key not in self._outcomes:
-            self._outcomes[key] = outcome_frame(span, scaled=scaled)
+            self._outcomes[key] = outcome_frame(span, scaled=scaled, sessions=asked_for)
         return self._outcomes[key]
 
     def outcomes(self, known: PricePanel, start: int, names: set[str]) -> dict[str, np.ndarray]:
@@ -199,6 +202,10 @@ class EvidenceHistory:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+
+    def routed(self, log: LogReader, experiment: str, until: pd.Timestamp, columns: Sequence[str]) -> pd.DataFrame:
+        """See :meth:`.KeptRequests.routed`."""
+        return KeptRequests(self._folder / "requests.npz").routed(log, experiment, until, columns)
 
     def gather(
         self,
@@ -391,8 +398,7 @@ def _updated(
         places = whole.sessions.get_indexer(pd.DatetimeIndex(needed))
         span = _between(whole, max(int(places.min()) - _memory(plan), 0), int(places.max()) + 1 + _FORWARD)
         scaled = needs_scaled_outcomes(plan)
-        known = shared.outcome_rows(span, scaled=scaled)
-        known = known[known["session"].isin(needed)]
+        known = shared.outcome_rows(span, needed, scaled=scaled)
         begun = {ticker: pd.Timestamp(day) for ticker, day in first.items()}
         series = shared.series(plan, (*needed, span.sessions[0], span.sessions[-1]), due, scaled=scaled)
         table = tabulate(plan, pair, baselines.of(needed), known, begun, only=due, shared=series).table
