@@ -141,4 +141,6 @@ def join_outcomes(predictions: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataF
     known = place >= 0
     joined = (predictions if known.all() else predictions[known]).reset_index(drop=True)
     settled = outcomes.columns.drop(["session", "ticker"])
-    return joined.assign(**{name: outcomes[name].to_numpy()[place[known]] for name in settled})
+    found = {name: outcomes[name].to_numpy()[place[known]] for name in settled}
+    # Columns as they are, put together at once: one after the other costs more than all else, where there are few rows.
+    return pd.DataFrame(dict(joined.items()) | found, index=joined.index, copy=False)

@@ -59,7 +59,7 @@ def watch_traffic(
         for epoch in epochs
         if epoch.champion.model == plan.champion and plan.challenger in {arm.model for arm in epoch.challengers}
     }
-    logged = routed.loc[routed["epoch"].isin(list(tested)) & (routed["status"] != "pending")]
+    logged = _those(routed, routed["epoch"].isin(list(tested)) & (routed["status"] != "pending"))
     rows, rules = _in_time(logged), plan.guardrails
     failed = rows["status"].isin(_FAILED).to_numpy()
     slow = (rows["latency_s"] > rules.latency_objective_s).to_numpy() | (rows["status"] == "timeout").to_numpy()
@@ -85,7 +85,13 @@ def _in_time(logged: pd.DataFrame) -> pd.DataFrame:
         return rows.assign(seconds=0.0)
     sent = _microseconds(logged["sent_at"])
     order = np.argsort(sent, kind="stable")
-    return rows.iloc[order].assign(seconds=(sent[order] - sent.min()) / 1e6)
+    as_sent = rows if (np.diff(order) == 1).all() else rows.iloc[order]
+    return as_sent.assign(seconds=(sent[order] - sent.min()) / 1e6)
+
+
+def _those(rows: pd.DataFrame, some: pd.Series) -> pd.DataFrame:
+    """Some rows; the frame itself, where that is all."""
+    return rows if some.all() else rows[some]
 
 
 def _microseconds(instants: pd.Series) -> np.ndarray:
@@ -183,7 +189,7 @@ def sequential_srm(epochs: Mapping[int, WeightEpoch], routed: pd.DataFrame, *, r
     """
     test = SequentialSrm(remembers=remembers)
     for number, epoch in epochs.items():
-        rows = routed[routed["epoch"] == number]
+        rows = _those(routed, routed["epoch"] == number)
         numbered, names = _numbered(rows, "regime", "model")
         codes = numbered.tolist()
         for start in range(0, len(codes), _LOOK):
@@ -229,7 +235,7 @@ def sample_ratio(
     remembers
         See :class:`.SequentialSrm`.
     """
-    rows = routed[routed["epoch"].isin(list(epochs)) & ~routed["status"].isin(("pending", "unattributed"))]
+    rows = _those(routed, routed["epoch"].isin(list(epochs)) & ~routed["status"].isin(("pending", "unattributed")))
     p_value = sequential_srm(epochs, rows, remembers=remembers).p_value
     share = float((rows["model"] == model).mean()) if len(rows) else 0.0
     codes, strata = _numbered(rows, "epoch", "regime")

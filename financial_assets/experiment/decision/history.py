@@ -258,10 +258,12 @@ class EvidenceHistory:
         }
         todo = _with_followers(plan, todo, panel.sessions)
         rows = shared.rows(plan, log, _with_past(plan, todo, panel.sessions))
-        if _moves_first_sessions(state, rows):
+        first = _first_sessions(rows)
+        if _moves_first_sessions(state, first):
             todo = set(panel.sessions)
             state, rows = replace(state, first={}), shared.rows(plan, log, todo)
-        state = _updated(plan, state, todo, rows, baselines, (known.panel, panel), digests, shared)
+            first = _first_sessions(rows)
+        state = _updated(plan, state, todo, rows, first, baselines, (known.panel, panel), digests, shared)
         pending = tuple(sorted({*state.pending, *to_come}))
         state = replace(state, last=read[0], count=read[1], begun=read[2], pending=pending)
         found = assemble(plan, _table(plan, state, digests))
@@ -347,7 +349,7 @@ def _outcome_digests(
     rows = np.flatnonzero(is_known.any(axis=1))
     content = np.hstack([np.ascontiguousarray(values).view(np.uint8) for values in (said, *further)])
     return {
-        session: hashlib.blake2b(content[row].tobytes(), digest_size=16).hexdigest()
+        session: hashlib.blake2b(content[row], digest_size=16).hexdigest()
         for row, session in zip(rows, panel.sessions[rows], strict=True)
     }
 
@@ -363,13 +365,18 @@ def _rows(plan: ExperimentPlan, log: DirectReader, sessions: set[pd.Timestamp]) 
     return rows[rows["session"].isin(list(sessions))]
 
 
-def _moves_first_sessions(state: KeptEvidence, rows: pd.DataFrame) -> bool:
+def _first_sessions(rows: pd.DataFrame) -> dict[str, str]:
+    """Ticker -> ISO date of the first session on which it was requested, by rows that pending ones are among."""
+    requested = first_sessions(rows[rows["status"] != "pending"])
+    return {ticker: _iso(session) for ticker, session in requested.items()}
+
+
+def _moves_first_sessions(state: KeptEvidence, found: Mapping[str, str]) -> bool:
     """Whether a ticker was requested earlier than was known, so that more of its predictions were due."""
-    found = first_sessions(rows[rows["status"] != "pending"])
     newest = max(state.days, default="")
     return any(
-        _iso(session) < state.first.get(ticker, "") or (ticker not in state.first and _iso(session) <= newest)
-        for ticker, session in found.items()
+        day < state.first.get(ticker, "") or (ticker not in state.first and day <= newest)
+        for ticker, day in found.items()
     )
 
 
@@ -378,6 +385,7 @@ def _updated(
     state: KeptEvidence,
     todo: set[pd.Timestamp],
     rows: pd.DataFrame,
+    requested: Mapping[str, str],
     baselines: SessionPredictions,
     panels: tuple[PricePanel, PricePanel],
     digests: Mapping[pd.Timestamp, str],
@@ -387,8 +395,7 @@ def _updated(
     if not todo:
         return state
     pair = rows[rows["status"] != "pending"]
-    first = {ticker: _iso(session) for ticker, session in first_sessions(pair).items()}
-    first |= {ticker: min(day, first.get(ticker, day)) for ticker, day in state.first.items()}
+    first = {**requested, **{ticker: min(day, requested.get(ticker, day)) for ticker, day in state.first.items()}}
     due = [session for session in todo if session in digests]
     again = {_iso(session) for session in todo}
     days = {day: kept for day, kept in state.days.items() if day not in again}
