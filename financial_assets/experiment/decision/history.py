@@ -272,10 +272,17 @@ class EvidenceHistory:
         return Gathered(found, _longest(state, known.as_of), always_on)
 
 
-def _after(panel: PricePanel, session: pd.Timestamp) -> PricePanel:
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """Whose prices evidence is about, and its sessions; the prices are those of the whole panel."""
+
+    tickers: tuple[str, ...]
+    sessions: pd.DatetimeIndex
+
+
+def _after(panel: PricePanel, session: pd.Timestamp) -> _Span:
     """The sessions after one."""
-    first = int(panel.sessions.searchsorted(session, side="right"))
-    return _between(panel, first, len(panel.sessions))
+    return _Span(panel.tickers, panel.sessions[int(panel.sessions.searchsorted(session, side="right")) :])
 
 
 def _between(panel: PricePanel, first: int, end: int) -> PricePanel:
@@ -297,7 +304,7 @@ def _code() -> str:
     return code_digest((*evidence, *metrics, *scores, *sequences, sys.modules[__name__]), (np, pd))
 
 
-def _depends_on(plan: str, panel: PricePanel) -> str:
+def _depends_on(plan: str, panel: _Span) -> str:
     """Names what all sessions depend on: code, plan (its digest), and whose rows the digests of outcomes are about."""
     return hashlib.sha256("\0".join((_code(), plan, *panel.tickers)).encode()).hexdigest()
 
@@ -328,7 +335,7 @@ def _with_followers(plan: ExperimentPlan, sessions: set[pd.Timestamp], calendar:
 
 
 def _outcome_digests(
-    plan: ExperimentPlan, known: PricePanel, panel: PricePanel, shared: SharedTables
+    plan: ExperimentPlan, known: PricePanel, panel: _Span, shared: SharedTables
 ) -> dict[pd.Timestamp, str]:
     """Session of ``panel`` -> digest of what its outcomes say, for sessions with any.
 
@@ -387,7 +394,7 @@ def _updated(
     rows: pd.DataFrame,
     requested: Mapping[str, str],
     baselines: SessionPredictions,
-    panels: tuple[PricePanel, PricePanel],
+    panels: tuple[PricePanel, _Span],
     digests: Mapping[pd.Timestamp, str],
     shared: SharedTables,
 ) -> KeptEvidence:

@@ -168,7 +168,7 @@ def test_whatever_happens_it_is_the_log(world: World, seed: int) -> None:
     rng, asked = np.random.default_rng(seed), set[tuple[pd.Timestamp, str]]()
     epochs = [world.epoch]
     for _ in range(25):
-        session = SESSIONS[rng.integers(10)]
+        session = SESSIONS[int(rng.integers(10))]
         fresh = [name for name in PRICES.tickers if (session, name) not in asked and rng.random() < 0.7]
         if fresh:
             world.request(session, fresh, answered=rng.random() < 0.6, epoch=epochs[-1])
