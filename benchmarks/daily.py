@@ -190,7 +190,12 @@ def exponents(found: Sequence[Figures]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tickers", type=int, default=100)
-    parser.add_argument("--sessions", type=int, default=420, help="length of the price histories")
+    parser.add_argument(
+        "--sessions",
+        type=int,
+        default=520,
+        help="length of the price histories; from 482 on all questions can be asked",
+    )
     parser.add_argument("--days", type=int, default=3, help="runs of daily that are measured")
     parser.add_argument("--folder", type=Path, help="an existing folder to keep the state in, and to use it again")
     parser.add_argument("--scale", action="store_true", help=f"{', '.join(map(str, SCALE))} tickers instead")

@@ -39,7 +39,7 @@ FRESH = "fresh"
 
 
 def freshness_policy() -> dg.FreshnessPolicy:
-    """A window longer than any weekend with holidays of the coming year, and than a late run.
+    """That of raw_prices: a window longer than any weekend with holidays of the coming year, and than a late run.
 
     Dagster's policies know windows and cron, not calendars: this one notices prices that nobody updates any more. The
     check ``fresh`` notices each missed session.
@@ -64,7 +64,6 @@ class RawPricesConfig(dg.Config):
     owners=OWNERS,
     kinds={"python", "parquet"},
     code_version="1",
-    freshness_policy=freshness_policy(),
     retry_policy=dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS),
     pool="price_source",
     check_specs=[

@@ -1,6 +1,7 @@
 """Group serving: each registered version as an immutable Model, and the Experiment that splits requests."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 import dagster as dg
@@ -243,6 +244,22 @@ def _measured_days(
     asked: QuestionPolicy,
 ) -> MeasuredDays:
     """How much the arms' daily scores will vary against each other; the plan states the source of the figure."""
+    measured = _spreads(context, market, models, champion, challenger, asked)
+    try:
+        fitted = models.baselines_for(market.clock().now())
+    except TrainingError:  # nobody has fitted any yet; the evaluation says so
+        return measured
+    return replace(measured, silent=fitted.silent)
+
+
+def _spreads(
+    context: dg.AssetExecutionContext,
+    market: Market,
+    models: Models,
+    champion: Arm,
+    challenger: Arm,
+    asked: QuestionPolicy,
+) -> MeasuredDays:
     lifecycle, tickers = models.lifecycle(), len(market.tickers)
     try:
         champions, challengers = (lifecycle.known_model(arm.version) for arm in (champion, challenger))

@@ -77,7 +77,9 @@ def outcome_matrices(panel: PricePanel, names: Collection[str]) -> dict[str, np.
     return found
 
 
-def outcome_frame(panel: PricePanel, *, scaled: bool = False) -> pd.DataFrame:
+def outcome_frame(
+    panel: PricePanel, *, scaled: bool = False, sessions: Collection[pd.Timestamp] | None = None
+) -> pd.DataFrame:
     """One row for each session and ticker whose label is known.
 
     It covers the whole universe: build it once per evaluation and pass it on.
@@ -88,6 +90,8 @@ def outcome_frame(panel: PricePanel, *, scaled: bool = False) -> pd.DataFrame:
         Prices up to the session that is evaluated: nothing later can enter the outcomes.
     scaled
         Add ``volatility``, ``excess`` and ``previous``.
+    sessions
+        Only the rows of these; the prices before them are what a volatility looks back to. Default: all.
 
     Returns
     -------
@@ -102,7 +106,10 @@ def outcome_frame(panel: PricePanel, *, scaled: bool = False) -> pd.DataFrame:
     found = outcome_matrices(panel, _OUTCOMES + (SCALED if scaled else ()))
     labels = found["log_return"]
     # A label is NaN where the next session is missing or not over yet: such rows are not due.
-    ticker, session = np.nonzero(np.isfinite(labels))
+    due = np.isfinite(labels)
+    if sessions is not None:
+        due &= panel.sessions.isin(list(sessions))
+    ticker, session = np.nonzero(due)
     columns: dict[str, object] = {
         "session": panel.sessions[session],
         "ticker": np.array(panel.tickers, dtype=object)[ticker],
@@ -134,4 +141,6 @@ def join_outcomes(predictions: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataF
     known = place >= 0
     joined = (predictions if known.all() else predictions[known]).reset_index(drop=True)
     settled = outcomes.columns.drop(["session", "ticker"])
-    return joined.assign(**{name: outcomes[name].to_numpy()[place[known]] for name in settled})
+    found = {name: outcomes[name].to_numpy()[place[known]] for name in settled}
+    # Columns as they are, put together at once: one after the other costs more than all else, where there are few rows.
+    return pd.DataFrame(dict(joined.items()) | found, index=joined.index, copy=False)

@@ -120,6 +120,8 @@ def test_baselines_of_before_answer_what_they_were_fitted_for(
     table = Baselines.load(tmp_path / "old.json").predict(features, panel, day)
     whole = fitted.predict(features, panel, day)
     assert set(whole["model"]) - set(table["model"]) == {"har"}
+    assert set(Baselines.load(tmp_path / "old.json").silent) == {"har"}
+    assert not fitted.silent
     same = [name for name in PREDICTION_COLUMNS if not name.endswith("_5d")]
     pd.testing.assert_frame_equal(table[same], whole[whole["model"] != "har"][same].reset_index(drop=True))
 

@@ -13,6 +13,7 @@ import math
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from itertools import compress
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -58,7 +59,7 @@ def watch_traffic(
         for epoch in epochs
         if epoch.champion.model == plan.champion and plan.challenger in {arm.model for arm in epoch.challengers}
     }
-    logged = routed.loc[routed["epoch"].isin(list(tested)) & (routed["status"] != "pending")]
+    logged = _those(routed, routed["epoch"].isin(list(tested)) & (routed["status"] != "pending"))
     rows, rules = _in_time(logged), plan.guardrails
     failed = rows["status"].isin(_FAILED).to_numpy()
     slow = (rows["latency_s"] > rules.latency_objective_s).to_numpy() | (rows["status"] == "timeout").to_numpy()
@@ -84,7 +85,13 @@ def _in_time(logged: pd.DataFrame) -> pd.DataFrame:
         return rows.assign(seconds=0.0)
     sent = _microseconds(logged["sent_at"])
     order = np.argsort(sent, kind="stable")
-    return rows.iloc[order].assign(seconds=(sent[order] - sent.min()) / 1e6)
+    as_sent = rows if (np.diff(order) == 1).all() else rows.iloc[order]
+    return as_sent.assign(seconds=(sent[order] - sent.min()) / 1e6)
+
+
+def _those(rows: pd.DataFrame, some: pd.Series) -> pd.DataFrame:
+    """Some rows; the frame itself, where that is all."""
+    return rows if some.all() else rows[some]
 
 
 def _microseconds(instants: pd.Series) -> np.ndarray:
@@ -92,9 +99,10 @@ def _microseconds(instants: pd.Series) -> np.ndarray:
     return pd.DatetimeIndex(instants).tz_localize(None).to_numpy("datetime64[us]").astype(np.int64)
 
 
-def _counts(plan: ExperimentPlan, bad: np.ndarray, rows: pd.DataFrame) -> np.ndarray:
-    """Which of some answers count when each incident counts once."""
-    rules, seconds, day = plan.guardrails, rows["seconds"].to_numpy(np.float64), rows["day"].to_numpy()
+def _counts(plan: ExperimentPlan, bad: np.ndarray, rows: pd.DataFrame, some: np.ndarray | None = None) -> np.ndarray:
+    """Which of the answers ``some``, all by default, count when each incident counts once; ``bad`` is of them."""
+    rules, chosen = plan.guardrails, slice(None) if some is None else some
+    seconds, day = rows["seconds"].to_numpy(np.float64)[chosen], rows["day"].to_numpy()[chosen]
     return incident_answers(bad, rules.incident_requests, seconds, rules.incident_seconds, day)
 
 
@@ -111,10 +119,10 @@ def _arm(
     """One guardrail of the challenger against its objective, and against the champion if that breaks it too."""
     level = -math.log(plan.guardrails.alpha)
     model = rows["model"].to_numpy()
-    of_challenger, of_champion = bad[model == plan.challenger], bad[model == plan.champion]
+    own, other = model == plan.challenger, model == plan.champion
+    of_challenger, of_champion = bad[own], bad[other]
     incidents, of_champion_counted = (
-        arm[_counts(plan, arm, rows[model == served])]
-        for arm, served in ((of_challenger, plan.challenger), (of_champion, plan.champion))
+        arm[_counts(plan, arm, rows, some)] for arm, some in ((of_challenger, own), (of_champion, other))
     )
     count, share = len(of_challenger), float(of_challenger.mean()) if len(of_challenger) else 0.0
     evidence = peak_log_e(incidents, allowed)
@@ -134,7 +142,7 @@ def _is_its_own(plan: ExperimentPlan, epochs: dict[int, WeightEpoch], rows: pd.D
     """Whether the challenger has more of both arms' bad answers than its weight explains."""
     # Only bad answers count: an hour that is bad for both arms adds to both, and proves nothing against one.
     pair = rows["model"].isin((plan.champion, plan.challenger)).to_numpy()
-    first = _counts(plan, bad[pair], rows[pair])
+    first = _counts(plan, bad[pair], rows, pair)
     guilty = rows.loc[pair].loc[bad[pair] & first]
     weights = [
         epochs[int(number)].weights_in(regime) for number, regime in zip(guilty["epoch"], guilty["regime"], strict=True)
@@ -181,12 +189,9 @@ def sequential_srm(epochs: Mapping[int, WeightEpoch], routed: pd.DataFrame, *, r
     """
     test = SequentialSrm(remembers=remembers)
     for number, epoch in epochs.items():
-        rows = routed[routed["epoch"] == number]
-        # Few models and regimes, many requests: numbers are counted in a fraction of the time of pairs of texts.
-        strata: dict[tuple[str | None, str], int] = {}
-        pairs = zip(rows["regime"].to_numpy(), rows["model"].to_numpy(), strict=True)
-        codes = [strata.setdefault(pair, len(strata)) for pair in pairs]
-        names = list(strata)
+        rows = _those(routed, routed["epoch"] == number)
+        numbered, names = _numbered(rows, "regime", "model")
+        codes = numbered.tolist()
         for start in range(0, len(codes), _LOOK):
             counts = Counter(codes[start : start + _LOOK])
             split: dict[Hashable, tuple[Mapping[str, int], dict[str, int]]] = {}
@@ -195,6 +200,21 @@ def sequential_srm(epochs: Mapping[int, WeightEpoch], routed: pd.DataFrame, *, r
                 split.setdefault((number, label), (epoch.weights_in(label), {}))[1][model] = count
             test.update(split)
     return test
+
+
+def _numbered(rows: pd.DataFrame, *columns: str) -> tuple[np.ndarray, list[tuple[Any, ...]]]:
+    """Number of each row's values in some columns ``[row]``, and these values by number, as they came first.
+
+    Few models and regimes, many requests: numbers are counted in a fraction of the time of tuples of texts.
+    """
+    values, codes = [rows[column].to_numpy() for column in columns], np.zeros(len(rows), np.int64)
+    for cells in values:
+        own, distinct = pd.factorize(cells)
+        codes = codes * (len(distinct) + 1) + own + 1  # nothing has the number -1
+    codes, distinct = pd.factorize(codes)
+    first = np.empty(len(distinct), np.int64)
+    first[codes[::-1]] = np.arange(len(codes))[::-1]  # in reverse: of what is written to a place, the last stays
+    return codes, [tuple(cells[row] for cells in values) for row in first]
 
 
 def sample_ratio(
@@ -215,12 +235,13 @@ def sample_ratio(
     remembers
         See :class:`.SequentialSrm`.
     """
-    rows = routed[routed["epoch"].isin(list(epochs)) & ~routed["status"].isin(("pending", "unattributed"))]
+    rows = _those(routed, routed["epoch"].isin(list(epochs)) & ~routed["status"].isin(("pending", "unattributed")))
     p_value = sequential_srm(epochs, rows, remembers=remembers).p_value
     share = float((rows["model"] == model).mean()) if len(rows) else 0.0
-    strata = Counter(zip(rows["epoch"].to_numpy(), rows["regime"].to_numpy(), strict=True))
+    codes, strata = _numbered(rows, "epoch", "regime")
+    counts = zip(np.bincount(codes, minlength=len(strata)).tolist(), strata, strict=True)
     # Weights change between epochs and regimes: the share asked for is the mean over the requests as they came.
-    asked_for = sum(count * epochs[int(number)].propensity(model, regime) for (number, regime), count in strata.items())
+    asked_for = sum(count * epochs[int(number)].propensity(model, regime) for count, (number, regime) in counts)
     expected = asked_for / len(rows) if len(rows) else 0.0
     return Guardrail(
         name="sample ratio",
@@ -251,7 +272,9 @@ def _digest(plan: ExperimentPlan, rows: pd.DataFrame, alone: np.ndarray) -> str:
     digest = hashlib.sha256()
     # Logs without any regime keep the digest that they had before there were regimes.
     for column in ("model", "status", "regime") if rows["regime"].notna().any() else ("model", "status"):
-        digest.update("\n".join(map(str, rows[column].fillna("").tolist())).encode())
+        codes, distinct = pd.factorize(rows[column].to_numpy())
+        texts = np.array([*map(str, distinct), ""], dtype=object)  # -1, the last one, is nothing
+        digest.update("\n".join(texts[codes].tolist()).encode())
     digest.update(rows["epoch"].to_numpy("<i8").tobytes())
     digest.update(rows["latency_s"].to_numpy("<f8").tobytes())
     digest.update(alone.tobytes())

@@ -55,6 +55,8 @@ from financial_assets.experiment.decision.series import (
 from financial_assets.experiment.metrics import books, direction, metric, paired, ranking, registry, risk
 from financial_assets.experiment.outcomes import KnownPrices, outcome_frame, outcome_matrices
 from financial_assets.experiment.plan.plan import ExperimentPlan
+from financial_assets.experiment.prediction_log.kept_requests import KeptRequests
+from financial_assets.experiment.prediction_log.reader import LogReader
 from financial_assets.experiment.statistics import betting, capital
 from financial_assets.experiment.statistics.betting import BettingSequence
 from financial_assets.kept import code_digest
@@ -119,7 +121,7 @@ class SharedTables:
     def __init__(self) -> None:
         self._series: dict[tuple[object, ...], SharedSeries] = {}
         self._matrices: dict[tuple[int, str], np.ndarray] = {}
-        self._outcomes: dict[tuple[pd.Timestamp, pd.Timestamp, bool], pd.DataFrame] = {}
+        self._outcomes: dict[tuple[object, ...], pd.DataFrame] = {}
         self._rows: dict[tuple[object, ...], pd.DataFrame] = {}
 
     def series(
@@ -153,11 +155,12 @@ class SharedTables:
             self._rows[key] = _rows(plan, log, sessions)
         return self._rows[key]
 
-    def outcome_rows(self, span: PricePanel, *, scaled: bool) -> pd.DataFrame:
-        """Outcomes of a span of the known sessions, see :func:`.outcome_frame`."""
-        key = (span.sessions[0], span.sessions[-1], scaled)
+    def outcome_rows(self, span: PricePanel, sessions: Iterable[pd.Timestamp], *, scaled: bool) -> pd.DataFrame:
+        """Outcomes of some sessions of a span of the known ones, see :func:`.outcome_frame`."""
+        asked_for = tuple(sessions)
+        key = (span.sessions[0], span.sessions[-1], asked_for, scaled)
         if key not in self._outcomes:
-            self._outcomes[key] = outcome_frame(span, scaled=scaled)
+            self._outcomes[key] = outcome_frame(span, scaled=scaled, sessions=asked_for)
         return self._outcomes[key]
 
     def outcomes(self, known: PricePanel, start: int, names: set[str]) -> dict[str, np.ndarray]:
@@ -199,6 +202,10 @@ class EvidenceHistory:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+
+    def routed(self, log: LogReader, experiment: str, until: pd.Timestamp, columns: Sequence[str]) -> pd.DataFrame:
+        """See :meth:`.KeptRequests.routed`."""
+        return KeptRequests(self._folder / "requests.npz").routed(log, experiment, until, columns)
 
     def gather(
         self,
@@ -251,10 +258,12 @@ class EvidenceHistory:
         }
         todo = _with_followers(plan, todo, panel.sessions)
         rows = shared.rows(plan, log, _with_past(plan, todo, panel.sessions))
-        if _moves_first_sessions(state, rows):
+        first = _first_sessions(rows)
+        if _moves_first_sessions(state, first):
             todo = set(panel.sessions)
             state, rows = replace(state, first={}), shared.rows(plan, log, todo)
-        state = _updated(plan, state, todo, rows, baselines, (known.panel, panel), digests, shared)
+            first = _first_sessions(rows)
+        state = _updated(plan, state, todo, rows, first, baselines, (known.panel, panel), digests, shared)
         pending = tuple(sorted({*state.pending, *to_come}))
         state = replace(state, last=read[0], count=read[1], begun=read[2], pending=pending)
         found = assemble(plan, _table(plan, state, digests))
@@ -263,10 +272,17 @@ class EvidenceHistory:
         return Gathered(found, _longest(state, known.as_of), always_on)
 
 
-def _after(panel: PricePanel, session: pd.Timestamp) -> PricePanel:
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """Whose prices evidence is about, and its sessions; the prices are those of the whole panel."""
+
+    tickers: tuple[str, ...]
+    sessions: pd.DatetimeIndex
+
+
+def _after(panel: PricePanel, session: pd.Timestamp) -> _Span:
     """The sessions after one."""
-    first = int(panel.sessions.searchsorted(session, side="right"))
-    return _between(panel, first, len(panel.sessions))
+    return _Span(panel.tickers, panel.sessions[int(panel.sessions.searchsorted(session, side="right")) :])
 
 
 def _between(panel: PricePanel, first: int, end: int) -> PricePanel:
@@ -288,7 +304,7 @@ def _code() -> str:
     return code_digest((*evidence, *metrics, *scores, *sequences, sys.modules[__name__]), (np, pd))
 
 
-def _depends_on(plan: str, panel: PricePanel) -> str:
+def _depends_on(plan: str, panel: _Span) -> str:
     """Names what all sessions depend on: code, plan (its digest), and whose rows the digests of outcomes are about."""
     return hashlib.sha256("\0".join((_code(), plan, *panel.tickers)).encode()).hexdigest()
 
@@ -319,7 +335,7 @@ def _with_followers(plan: ExperimentPlan, sessions: set[pd.Timestamp], calendar:
 
 
 def _outcome_digests(
-    plan: ExperimentPlan, known: PricePanel, panel: PricePanel, shared: SharedTables
+    plan: ExperimentPlan, known: PricePanel, panel: _Span, shared: SharedTables
 ) -> dict[pd.Timestamp, str]:
     """Session of ``panel`` -> digest of what its outcomes say, for sessions with any.
 
@@ -340,7 +356,7 @@ def _outcome_digests(
     rows = np.flatnonzero(is_known.any(axis=1))
     content = np.hstack([np.ascontiguousarray(values).view(np.uint8) for values in (said, *further)])
     return {
-        session: hashlib.blake2b(content[row].tobytes(), digest_size=16).hexdigest()
+        session: hashlib.blake2b(content[row], digest_size=16).hexdigest()
         for row, session in zip(rows, panel.sessions[rows], strict=True)
     }
 
@@ -356,13 +372,18 @@ def _rows(plan: ExperimentPlan, log: DirectReader, sessions: set[pd.Timestamp]) 
     return rows[rows["session"].isin(list(sessions))]
 
 
-def _moves_first_sessions(state: KeptEvidence, rows: pd.DataFrame) -> bool:
+def _first_sessions(rows: pd.DataFrame) -> dict[str, str]:
+    """Ticker -> ISO date of the first session on which it was requested, by rows that pending ones are among."""
+    requested = first_sessions(rows[rows["status"] != "pending"])
+    return {ticker: _iso(session) for ticker, session in requested.items()}
+
+
+def _moves_first_sessions(state: KeptEvidence, found: Mapping[str, str]) -> bool:
     """Whether a ticker was requested earlier than was known, so that more of its predictions were due."""
-    found = first_sessions(rows[rows["status"] != "pending"])
     newest = max(state.days, default="")
     return any(
-        _iso(session) < state.first.get(ticker, "") or (ticker not in state.first and _iso(session) <= newest)
-        for ticker, session in found.items()
+        day < state.first.get(ticker, "") or (ticker not in state.first and day <= newest)
+        for ticker, day in found.items()
     )
 
 
@@ -371,8 +392,9 @@ def _updated(
     state: KeptEvidence,
     todo: set[pd.Timestamp],
     rows: pd.DataFrame,
+    requested: Mapping[str, str],
     baselines: SessionPredictions,
-    panels: tuple[PricePanel, PricePanel],
+    panels: tuple[PricePanel, _Span],
     digests: Mapping[pd.Timestamp, str],
     shared: SharedTables,
 ) -> KeptEvidence:
@@ -380,8 +402,7 @@ def _updated(
     if not todo:
         return state
     pair = rows[rows["status"] != "pending"]
-    first = {ticker: _iso(session) for ticker, session in first_sessions(pair).items()}
-    first |= {ticker: min(day, first.get(ticker, day)) for ticker, day in state.first.items()}
+    first = {**requested, **{ticker: min(day, requested.get(ticker, day)) for ticker, day in state.first.items()}}
     due = [session for session in todo if session in digests]
     again = {_iso(session) for session in todo}
     days = {day: kept for day, kept in state.days.items() if day not in again}
@@ -391,8 +412,7 @@ def _updated(
         places = whole.sessions.get_indexer(pd.DatetimeIndex(needed))
         span = _between(whole, max(int(places.min()) - _memory(plan), 0), int(places.max()) + 1 + _FORWARD)
         scaled = needs_scaled_outcomes(plan)
-        known = shared.outcome_rows(span, scaled=scaled)
-        known = known[known["session"].isin(needed)]
+        known = shared.outcome_rows(span, needed, scaled=scaled)
         begun = {ticker: pd.Timestamp(day) for ticker, day in first.items()}
         series = shared.series(plan, (*needed, span.sessions[0], span.sessions[-1]), due, scaled=scaled)
         table = tabulate(plan, pair, baselines.of(needed), known, begun, only=due, shared=series).table

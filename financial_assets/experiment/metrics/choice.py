@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 from financial_assets.errors import ExperimentError, UnaskableError
@@ -51,12 +51,16 @@ class MeasuredDays:
         Why the others could not, as the end of a sentence that begins with "because".
     alike
         Metrics in which the two models scored the same on every day, so that there was no variation to measure.
+    silent
+        Baseline that forecasts nothing -> why. Nobody can be compared with it, so that no test is decided by a metric
+        in which it must be beaten.
     """
 
     spreads: Mapping[str, DailyDeviation]
     tickers: int
     lacking: str = "the two models have fewer than 20 days before the test on which both can be scored"
     alike: frozenset[str] = frozenset()
+    silent: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 def choose_metric(
@@ -122,7 +126,8 @@ def choose(
     Raises
     ------
     UnaskableError
-        The universe has too few tickers for it, or nothing was measured and nothing can be assumed.
+        The universe has too few tickers for it, a baseline of each metric forecasts nothing, or nothing was measured
+        and nothing can be assumed.
     """
     candidates = metrics_of(asked.question) if asked.metric == "auto" else (METRICS[asked.metric],)
     enough = [metric for metric in candidates if metric.fewest_tickers <= measured.tickers]
@@ -130,6 +135,11 @@ def choose(
         fewest = min(metric.fewest_tickers for metric in candidates)
         universe = f"the universe has {measured.tickers}"
         raise UnaskableError(f"it needs {fewest} tickers, and {universe}")
+    heard = [metric for metric in enough if not measured.silent.keys() & set(metric.baselines)]
+    if not heard:
+        name = next(name for name in enough[0].baselines if name in measured.silent)
+        raise UnaskableError(f"it asks for models that beat the baseline {name}, but {measured.silent[name]}")
+    enough = heard
     spreads = {metric.name: measured.spreads[metric.name] for metric in enough if metric.name in measured.spreads}
     basis = ""
     if not spreads:

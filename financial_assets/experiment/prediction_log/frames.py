@@ -66,6 +66,8 @@ def _columns(cursor: Any, count: int) -> list[list[Any]]:
 def _typed(column: sa.Column[Any], values: Sequence[Any]) -> Any:
     kind = column.type
     if isinstance(kind, UtcInstant):
+        if all(type(value) is str for value in values):  # as SQLite keeps them, in UTC and without saying so
+            return pd.DatetimeIndex(np.array(values, dtype="datetime64[us]").astype("datetime64[ns]"), tz="UTC")
         return pd.to_datetime(pd.Series(values, dtype=object), utc=True, format="ISO8601").astype("datetime64[ns, UTC]")
     if isinstance(kind, sa.Date):
         # Few sessions, many rows: convert each session once.

@@ -151,21 +151,28 @@ def _without_files(state: _State) -> _State:
 
 def _joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """All rows in the log's order: a session is whole in its part, and ordered."""
-    whole = parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
+    if len(parts) == 1:
+        whole = parts[0].reset_index(drop=True)
+    else:
+        # By column, and not put together into blocks: that would copy all of them twice again.
+        columns = {name: pd.concat([part[name] for part in parts], ignore_index=True) for name in parts[0]}
+        whole = pd.DataFrame(columns, copy=False)
     session = whole["session"].to_numpy()
     if (session[1:] < session[:-1]).any():
-        whole = whole.iloc[np.argsort(session, kind="stable")]
-    return whole.reset_index(drop=True)
+        whole = whole.iloc[np.argsort(session, kind="stable")].reset_index(drop=True)
+    return whole
 
 
 def _frame(content: bytes, columns: Sequence[str]) -> pd.DataFrame:
     """The rows of a file; one object per distinct text, as the log gives them, so that later comparisons are fast."""
     texts = [name for name in columns if isinstance(schema.direct.c[name].type, sa.String)]
-    rows = pyarrow.parquet.read_table(io.BytesIO(content), read_dictionary=texts).to_pandas()
+    table = pyarrow.parquet.read_table(io.BytesIO(content), read_dictionary=texts)
+    rows = table.to_pandas(split_blocks=True)  # one array per column: they are put together with others by column
     for name in texts:
         distinct = np.array([*rows[name].cat.categories, None], dtype=object)
         rows[name] = distinct[rows[name].cat.codes.to_numpy()]  # -1, the last one, is nothing
-    return rows.astype({"session": "datetime64[ns]"})
+    rows["session"] = rows["session"].astype("datetime64[ns]")
+    return rows
 
 
 def _days(rows: pd.DataFrame) -> list[str]:

@@ -110,31 +110,44 @@ class LogReader(DecisionReader):
         Rows are only appended, and results are final: with the same three, nothing was added since, and with more rows
         whatever is new has a larger id, unless the ids do not add up.
         """
-        table = schema.direct
-        with transaction(self.engine) as connection:
-            count = int(connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one())
-            query = sa.select(table.c.id, table.c.intended_at).order_by(table.c.id.desc()).limit(1)
-            last = connection.execute(query).first()
-        return (0, 0, "") if last is None else (int(last.id), count, last.intended_at.isoformat())
+        return self._end(schema.direct)
+
+    def last_request(self) -> tuple[int, int, str]:
+        """The same of routed predictions, of all experiments together."""
+        return self._end(schema.routed)
 
     def direct_after(self, models: Iterable[str] | None, last: int, begun: str) -> tuple[int, set[pd.Timestamp]] | None:
         """How many direct predictions have a larger id than ``last``, and the sessions of those of ``models`` or all.
 
         ``None`` if the row ``last`` is not there or was not begun at the instant ``begun``: it is another log.
         """
-        table = schema.direct
+        return self._after(schema.direct.c.model, models, last, begun)
+
+    def requests_after(self, experiment: str, last: int, begun: str) -> tuple[int, set[pd.Timestamp]] | None:
+        """The same of routed predictions: how many of all experiments, and the sessions of those of one."""
+        return self._after(schema.routed.c.experiment, (experiment,), last, begun)
+
+    def _end(self, table: sa.Table) -> tuple[int, int, str]:
+        with transaction(self.engine) as connection:
+            count = int(connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one())
+            query = sa.select(table.c.id, table.c.intended_at).order_by(table.c.id.desc()).limit(1)
+            last = connection.execute(query).first()
+        return (0, 0, "") if last is None else (int(last.id), count, last.intended_at.isoformat())
+
+    def _after(
+        self, column: sa.Column[Any], of: Iterable[str] | None, last: int, begun: str
+    ) -> tuple[int, set[pd.Timestamp]] | None:
+        table, wanted = column.table, None if of is None else set(of)
         with transaction(self.engine) as connection:
             query = sa.select(table.c.intended_at).where(table.c.id == last)
             found = connection.execute(query).scalar()
             if last and (found is None or found.isoformat() != begun):
                 return None
-            later = table.c.id > last
-            count = connection.execute(sa.select(sa.func.count()).where(later)).scalar_one()
-            # Not "distinct": SQLite would read a whole index for it, instead of the few rows behind the id.
-            query = sa.select(table.c.session).where(later)
-            if models is not None:
-                query = query.where(table.c.model.in_(list(models)))
-            return int(count), {_stamp(session) for (session,) in driver_rows(connection, query)}
+            # Neither "distinct" nor a condition on the column: SQLite would read a whole index for it, instead of the
+            # few rows behind the id.
+            query = sa.select(table.c.session, column).where(table.c.id > last)
+            later = driver_rows(connection, query)
+        return len(later), {_stamp(session) for session, name in later if wanted is None or name in wanted}
 
     def complete_sessions(self, models: Iterable[str]) -> dict[tuple[pd.Timestamp, str], str]:
         """What ``record_complete`` noted: (session, model) -> digest of the tickers."""

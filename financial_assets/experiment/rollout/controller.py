@@ -112,7 +112,7 @@ class ExperimentController:
             Trading costs per side in basis points.
         """
         epoch, plans = self.rollout.started(), self.plans()
-        routed = self._routed(known.as_of) if plans else pd.DataFrame()
+        routed = self._kept_routed(known.as_of) if plans else pd.DataFrame()
         reads, shared = self._reads(plans), SharedTables()
         judgements = tuple(
             self._judge(plan, epoch, routed, known, baselines(plan), cost_bps, reads, shared) for plan in plans
@@ -254,6 +254,12 @@ class ExperimentController:
     def _reads(self, plans: Sequence[ExperimentPlan]) -> SharedReads:
         columns = dict.fromkeys(column for plan in plans for column in evidence_columns(plan))
         return SharedReads(self.rollout.log, tuple(columns))
+
+    def _kept_routed(self, as_of: pd.Timestamp) -> pd.DataFrame:
+        """The same rows, by what is kept, where there is a history."""
+        if self.history is None:
+            return self._routed(as_of)
+        return self.history.routed(self.rollout.log, self.rollout.policy.experiment, as_of, TRAFFIC_COLUMNS)
 
     def _routed(self, as_of: pd.Timestamp) -> pd.DataFrame:
         return self.rollout.log.routed(self.rollout.policy.experiment, until=as_of, columns=TRAFFIC_COLUMNS)

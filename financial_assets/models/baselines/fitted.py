@@ -74,6 +74,13 @@ class Baselines:
     har: FittedHar | None = None
     har_silent: str = ""
 
+    @property
+    def silent(self) -> dict[str, str]:
+        """Baseline that forecasts nothing for any ticker -> why, as a clause for the middle of a sentence."""
+        if self.har is not None:
+            return {}
+        return {"har": self.har_silent or "the baselines were fitted by an earlier version, without it"}
+
     def save(self, path: Path) -> None:
         """Write as JSON, atomically."""
         atomic_write_text(path, json.dumps(asdict(self), indent=1))

@@ -224,6 +224,28 @@ def test_the_metric_is_chosen_by_rule_and_the_plan_says_why(log: PredictionLog) 
     assert ExperimentPlan.from_json(risk.to_json()) == risk
 
 
+def test_a_question_whose_baseline_forecasts_nothing_is_not_asked(log: PredictionLog) -> None:
+    """Otherwise its plan would want predictions that nobody can make, and every evaluation would fail."""
+
+    def known(_arm: Arm, _asked: QuestionPolicy) -> MeasuredDays:
+        measured = {name: DailyDeviation(0.3, "the test") for name in METRICS}
+        return MeasuredDays(measured, 4, silent={"har": "no ticker has 384 returns"})
+
+    conduct = ExperimentController(Rollout(log, rules(QuestionPolicy("risk"), metric="auto", plausible_effect=None)))
+    conduct.rollout.reconcile(MODELS)
+    (direction,) = conduct.register(known, CUTOFF)
+    assert direction.family == 1
+    (unasked,) = conduct.unasked()
+    assert unasked.sentence.endswith(
+        "because it asks for models that beat the baseline har, but no ticker has 384 returns"
+    )
+    assert not unasked.waits
+    later = conduct.register(
+        lambda *_: MeasuredDays({name: DailyDeviation(0.3, "the test") for name in METRICS}, 4), CUTOFF
+    )
+    assert later == (direction,), "the one test holds all of the error probability by now"
+
+
 def test_without_a_measurement_direction_is_assumed_and_risk_is_not_asked(log: PredictionLog) -> None:
     conduct = ExperimentController(Rollout(log, rules(QuestionPolicy("risk"), metric="auto", plausible_effect=None)))
     conduct.rollout.reconcile(MODELS)
