@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -37,7 +37,13 @@ def configuration_folder() -> Path:
 
 
 def start(
-    home: Path, configuration: Path, *, environment: Mapping[str, str], interval: str = "15s", timeout_s: float = 90.0
+    home: Path,
+    configuration: Path,
+    *,
+    environment: Mapping[str, str],
+    interval: str = "15s",
+    timeout_s: float = 90.0,
+    further: Callable[[Ports], Sequence[ProcessSpec]] = lambda _: (),
 ) -> Mapping[str, str]:
     """Start the plane of ``home`` with its monitoring; does nothing if both run.
 
@@ -53,6 +59,8 @@ def start(
         Between scrapes and between evaluations of the rules, as Prometheus writes it.
     timeout_s
         Longest wait until all of it answers.
+    further
+        Gives processes to keep alive beside these, from the plane's ports.
 
     Returns
     -------
@@ -76,7 +84,10 @@ def start(
     control.start(
         home,
         timeout_s=timeout_s,
-        beside=lambda ports: _prepare(layout, configuration, programs, ports, environment, interval),
+        beside=lambda ports: (
+            *_prepare(layout, configuration, programs, ports, environment, interval),
+            *further(ports),
+        ),
     )
     urls = running_urls(home)
     if not urls:

@@ -45,11 +45,12 @@ def test_every_request_is_one_line_of_json_without_secrets(
         client.get(
             "/v1/signals/AAA?session=2001-01-02", headers={"X-Request-ID": "one", "Authorization": "Bearer geheim"}
         )
-        client.get("/readyz", headers={"X-Request-ID": "two"})
+        client.get("/readyz")
+        client.get("/v1/models", headers={"X-Request-ID": "two"})
     lines = [json.loads(JsonFormatter().format(record)) for record in caplog.records if record.message == "request"]
     assert [(line["path"], line["status"], line["caller"]) for line in lines] == [
         ("/v1/signals/AAA", 404, "local"),
-        ("/readyz", 200, "-"),
+        ("/v1/models", 200, "local"),
     ]
     assert all(line["ms"] >= 0 and line["method"] == "GET" and line["client"] == "127.0.0.1" for line in lines)
     assert "geheim" not in caplog.text
