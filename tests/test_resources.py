@@ -25,6 +25,7 @@ from financial_assets.market.sources.yahoo import YahooPrices
 from financial_assets.resources import ABTest, Market, Models, PipelineTracking, Retraining, Serving, make_resources
 from financial_assets.serving.local.target import LocalTarget
 from financial_assets.settings import Settings, load_settings
+from financial_assets.settings.api import ApiSettings
 
 
 def resources(home: Path, **changes: Any) -> dict[str, Any]:
@@ -125,6 +126,7 @@ CLUSTER = {
 }
 
 NOT_CARRIED = {
+    *ApiSettings.model_fields,  # of a process of its own: tests/api
     "financial_assets_home",
     "price_files",
     "sensor_interval",
