@@ -54,13 +54,13 @@ def api_key(
     """
     from pydantic import ValidationError
 
-    from financial_assets.api.keys import SCOPES, add_key
+    from financial_assets.api.keys import SCOPES, Scope, add_key
     from financial_assets.settings import load_settings
 
     target = path or load_settings().api_keys_file
     if target is None:
         raise SettingsError("API_KEYS_FILE is not set; set it, or give --file")
-    chosen = [scope for scope in SCOPES if scope in scopes] or list(SCOPES)
+    chosen: list[Scope] = [scope for scope in SCOPES if not scopes or scope in scopes]
     try:
         secret = add_key(
             target.expanduser(),
