@@ -17,7 +17,9 @@ _SCOPES = ("signals", "risk", "portfolio", "records")
 @click.option("--host", help="Address to listen on; default: API_HOST. Other than 127.0.0.1 needs API_KEYS_FILE.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Default: API_PORT; 0: a free one.")
 def api(host: str | None, port: int | None) -> None:
-    """Answer signals, risk and portfolios over HTTP until Ctrl-C.
+    """Answer signals, risk and portfolios over HTTP.
+
+    Until Ctrl-C or SIGTERM; requests in flight are answered first.
 
     Signals are those that the job `daily` has stored; the page /docs shows what can be asked.
     """
@@ -48,8 +50,9 @@ def api(host: str | None, port: int | None) -> None:
 def api_key(
     name: str, scopes: tuple[str, ...], requests_per_minute: int | None, expires: datetime | None, path: Path | None
 ) -> None:
-    """Make an API key for a caller, print it once, and keep its hash; replaces the key of that name.
+    """Make a key for the API and keep its hash.
 
+    The key is printed once; it replaces the one of that name.
     A running `financial-assets api` takes it within a second.
     """
     from pydantic import ValidationError
