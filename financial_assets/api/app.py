@@ -67,6 +67,8 @@ def create_app(installation: Installation, *, look_s: float = LOOK_S, warm_up: b
         version=version("financial-assets"),
         description=_DESCRIPTION,
         lifespan=lifespan,
+        # The framework's own pages load their scripts from another host.
+        docs_url=None,
         redoc_url=None,
     )
     app.state.sessions = sessions

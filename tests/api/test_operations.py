@@ -140,6 +140,24 @@ def test_the_openapi_document_says_what_it_answers(client: LocalClient) -> None:
             assert not numeric or name in known or described, f"{name}.{field} has no unit"
 
 
+def test_the_page_shows_every_operation_and_field_and_asks_no_other_host(client: LocalClient) -> None:
+    answer = client.get("/docs")
+    assert answer.status_code == 200
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    page, document = answer.text, client.get("/openapi.json").json()
+    for path in document["paths"]:
+        assert f"<code>{path}</code>" in page
+    for field in (
+        *("positions[].ticker", "positions[].quantity", "limits.var_99", "scenarios"),
+        *("horizons[].portfolio.es_99", "horizons[].back_test[].kupiec_p", "constraints.volatility_target"),
+        *("long.one_session.var_95", "answers[].families[].share", "signals[].suggested.stop_price"),
+    ):
+        assert f"<code>{field}</code>" in page, field
+    assert "at least 250, at most 5,000" in page
+    assert "://" not in page.replace("http://127.0.0.1", "")
+    assert "<script" not in page
+
+
 def test_many_at_once_get_their_own_answers(installation: Installation, open_client: Open) -> None:
     """The session is loaded once, also when fifty ask at the same instant before anybody has."""
     client = open_client(installation)
