@@ -16,9 +16,10 @@ from click.testing import CliRunner, Result
 from financial_assets.cli.main import main
 from financial_assets.settings import Settings
 
-COMMANDS = {"run", "serve", "stop", "status", "replay", "exporter", "decide"}
+COMMANDS = {"api", "run", "serve", "stop", "status", "replay", "exporter", "decide"}
 ARGUMENTS = {
     "signal": ["AAPL"],
+    "api-key": ["pm"],
     "approve": ["3f0c"],
     "prices": ["check"],
     "search": ["--variant", "baseline"],

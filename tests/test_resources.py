@@ -34,6 +34,7 @@ from financial_assets.resources import (
 )
 from financial_assets.serving.local.target import LocalTarget
 from financial_assets.settings import Settings, load_settings
+from financial_assets.settings.api import ApiSettings
 
 
 def resources(home: Path, **changes: Any) -> dict[str, Any]:
@@ -136,6 +137,7 @@ CLUSTER = {
 }
 
 NOT_CARRIED = {
+    *ApiSettings.model_fields,  # of a process of its own: tests/api
     "financial_assets_home",
     "price_files",
     "sensor_interval",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -48,9 +49,9 @@ def signals_answer(session: DeskSession, signals: Sequence[Signal], *, is_curren
     )
 
 
-def _signal(session: DeskSession, row: dict[str, object], advice: Advice) -> Signal:
+def _signal(session: DeskSession, row: Mapping[str, Any], advice: Advice) -> Signal:
     edge = advice.edge.after_costs
-    values = {name: None if pd.isna(value) else value for name, value in row.items()}  # type: ignore[call-overload]
+    values: dict[str, Any] = {name: None if pd.isna(value) else value for name, value in row.items()}
     return Signal(
         ticker=advice.ticker,
         as_of=session.as_of.date(),
@@ -58,9 +59,9 @@ def _signal(session: DeskSession, row: dict[str, object], advice: Advice) -> Sig
         target_session_5d=_day(values["target_session_5d"]),
         direction=advice.edge.direction,
         reason=advice.edge.reason,
-        probability_up=_number(values["probability_up"]),
-        score=None if values["score"] is None else _number(values["score"]),
-        rank=None if values["rank"] is None else int(_number(values["rank"])),
+        probability_up=float(values["probability_up"]),
+        score=None if values["score"] is None else float(values["score"]),
+        rank=None if values["rank"] is None else int(values["rank"]),
         ranked=len(session.signals),
         expected_range=_range(values, ""),
         expected_range_5d=None if values["q05_5d"] is None else _range(values, "_5d"),
@@ -72,23 +73,19 @@ def _signal(session: DeskSession, row: dict[str, object], advice: Advice) -> Sig
         suggested=Suggestion(weight=advice.weight, stop_return=advice.stop_return, stop_price=advice.stop_price),
         last_close=session.prices.get(advice.ticker),
         model=str(values["model"]),
-        version=int(_number(values["version"])),
+        version=int(values["version"]),
         data_warnings=list(session.warnings.get(advice.ticker, ())),
         rule=RULE,
         caveat=CAVEAT,
     )
 
 
-def _number(value: object) -> float:
-    return float(str(value))
-
-
 def _day(value: object) -> date | None:
     return value.date() if isinstance(value, pd.Timestamp) else None
 
 
-def _range(values: dict[str, object], suffix: str) -> ReturnRange:
-    low, median, high = (float(np.expm1(_number(values[f"{name}{suffix}"]))) for name in ("q05", "q50", "q95"))
+def _range(values: Mapping[str, Any], suffix: str) -> ReturnRange:
+    low, median, high = (float(np.expm1(float(values[f"{name}{suffix}"]))) for name in ("q05", "q50", "q95"))
     return ReturnRange(low=low, median=median, high=high)
 
 

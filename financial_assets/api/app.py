@@ -7,6 +7,7 @@ import gc
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
@@ -66,6 +67,8 @@ def create_app(installation: Installation, *, look_s: float = LOOK_S, warm_up: b
         version=version("financial-assets"),
         description=_DESCRIPTION,
         lifespan=lifespan,
+        # The framework's own pages load their scripts from another host.
+        docs_url=None,
         redoc_url=None,
     )
     app.state.sessions = sessions
@@ -87,13 +90,9 @@ async def _warm_up(sessions: Sessions) -> None:
     """Do beforehand what the first question about risk or a portfolio would wait for."""
     log = logging.getLogger("financial_assets.api")
 
-    def imports() -> None:
-        import financial_assets.portfolio.construction.optimise
-        import financial_assets.workflows.desk_portfolio  # noqa: F401
-
     try:
         served = await sessions.current()
-        await sessions.in_thread(imports)
+        await sessions.in_thread(import_module, "financial_assets.workflows.desk_portfolio")
         await sessions.in_thread(lambda: served.risk.residuals)
         # What the imports made lives as long as the process; a full collection that looks at it again and again would
         # keep a request waiting for a tenth of a second.

@@ -15,6 +15,7 @@ from financial_assets.api.request_id import HEADER, begin_request
 
 MOST_BODY_BYTES = 1_000_000
 """A thousand positions take a tenth of it."""
+_PROBES = ("/healthz", "/readyz", "/metrics")
 _log = logging.getLogger("financial_assets.api")
 
 
@@ -100,9 +101,12 @@ class RequestFrame:
         count, duration = self._children[key]
         count.inc()
         duration.observe(seconds)
-        if _log.isEnabledFor(logging.INFO):
+        # Probes ask every second, and are news only when they fail.
+        level = logging.DEBUG if route in _PROBES and status < 400 else logging.INFO
+        if _log.isEnabledFor(level):
             client = scope.get("client")
-            _log.info(
+            _log.log(
+                level,
                 "request",
                 extra={
                     FIELDS: {

@@ -9,6 +9,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
@@ -165,10 +166,9 @@ class Sessions:
 
     async def in_thread(self, work: Callable[..., _Value], *arguments: object) -> _Value:
         """Run what takes long."""
-        from contextvars import copy_context
-
+        context = copy_context()  # the request's, so that what the thread logs has its id
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._heavy, copy_context().run, work, *arguments)
+        return await loop.run_in_executor(self._heavy, lambda: context.run(work, *arguments))
 
     def explain(self, served: ServedSession, ticker: str) -> tuple[AnswerExplanation, ...]:
         """What moved the answers about a ticker; kept with the session."""

@@ -17,7 +17,9 @@ _SCOPES = ("signals", "risk", "portfolio", "records")
 @click.option("--host", help="Address to listen on; default: API_HOST. Other than 127.0.0.1 needs API_KEYS_FILE.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Default: API_PORT; 0: a free one.")
 def api(host: str | None, port: int | None) -> None:
-    """Answer signals, risk and portfolios over HTTP until Ctrl-C.
+    """Answer signals, risk and portfolios over HTTP.
+
+    Until Ctrl-C or SIGTERM; requests in flight are answered first.
 
     Signals are those that the job `daily` has stored; the page /docs shows what can be asked.
     """
@@ -48,19 +50,20 @@ def api(host: str | None, port: int | None) -> None:
 def api_key(
     name: str, scopes: tuple[str, ...], requests_per_minute: int | None, expires: datetime | None, path: Path | None
 ) -> None:
-    """Make an API key for a caller, print it once, and keep its hash; replaces the key of that name.
+    """Make a key for the API and keep its hash.
 
+    The key is printed once; it replaces the one of that name.
     A running `financial-assets api` takes it within a second.
     """
     from pydantic import ValidationError
 
-    from financial_assets.api.keys import SCOPES, add_key
+    from financial_assets.api.keys import SCOPES, Scope, add_key
     from financial_assets.settings import load_settings
 
     target = path or load_settings().api_keys_file
     if target is None:
         raise SettingsError("API_KEYS_FILE is not set; set it, or give --file")
-    chosen = [scope for scope in SCOPES if scope in scopes] or list(SCOPES)
+    chosen: list[Scope] = [scope for scope in SCOPES if not scopes or scope in scopes]
     try:
         secret = add_key(
             target.expanduser(),

@@ -11,17 +11,23 @@ from financial_assets.cli import examples, open_configured
 from financial_assets.errors import NotReadyError, SettingsError, TargetError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
     from financial_assets.monitoring.receivers import Receivers
+    from financial_assets.serving.local.layout import Ports
+    from financial_assets.serving.local.processes.process import ProcessSpec
     from financial_assets.serving.local.target import LocalTarget
     from financial_assets.serving.target import ServingTarget
     from financial_assets.settings import Settings
 
 
-@click.command(epilog=examples("serve", "serve --with-monitoring"))
+@click.command(epilog=examples("serve", "serve --with-api", "serve --with-api --with-monitoring"))
 @click.option(
     "--with-monitoring", is_flag=True, help="Also the exporter, Prometheus and Alertmanager (Debian packages)."
 )
-def serve(with_monitoring: bool) -> None:
+@click.option("--with-api", is_flag=True, help="Also signals and risk over HTTP (`financial-assets api`).")
+def serve(with_monitoring: bool, with_api: bool) -> None:
     """Start the local serving plane with the models it last held.
 
     A damaged model file is put back; a plane that has lost its supervisor gets a new one and goes on serving.
@@ -34,26 +40,51 @@ def serve(with_monitoring: bool) -> None:
 
     settings = load_settings()
     _need_local(settings, "serve")
-    home, urls, target = settings.home, {}, _local_target(settings)
+    home, target = settings.home, _local_target(settings)
+    urls: dict[str, str] = {}
     if not DesiredState.read(Layout(home).desired).models:
         raise NotReadyError(
             f"FINANCIAL_ASSETS_HOME={home} holds no model; `financial-assets run` trains models and serves them"
         )
     lost = target.mend()
+    further = _further_processes(settings) if with_api else lambda _: ()
     if with_monitoring:
-        urls = local.start(
-            home,
-            local.configuration_folder(),
-            environment={"FINANCIAL_ASSETS_HOME": str(home)},
-            receivers=_receivers(settings),
+        urls = dict(
+            local.start(
+                home,
+                local.configuration_folder(),
+                environment={"FINANCIAL_ASSETS_HOME": str(home)},
+                receivers=_receivers(settings),
+                further=further,
+            )
         )
-    ports = control.start(home)
+    ports = control.start(home, beside=further)
+    if with_api:
+        urls |= {"api": _api_url(home)}
     target.load()
     click.echo(f"gateway at http://127.0.0.1:{ports.gateway}")
     for name, url in urls.items():
         click.echo(f"{name} at {url}")
     if lost:
         raise TargetError("; ".join(lost.values()))
+
+
+def _further_processes(settings: Settings) -> Callable[[Ports], Sequence[ProcessSpec]]:
+    from financial_assets.api.local import beside_the_plane
+
+    return beside_the_plane(settings)
+
+
+def _api_url(home: Path) -> str:
+    from financial_assets.api.local import running_url
+
+    url = running_url(home)
+    if url is None:
+        raise TargetError(
+            "the plane already runs without the API: `financial-assets stop`, then `financial-assets serve --with-api` "
+            "(models and weights are kept)"
+        )
+    return url
 
 
 @click.command(epilog=examples("stop", "--home .mine stop"))
@@ -82,6 +113,7 @@ def status(url_only: bool) -> None:
         return
     from rich.console import Console
 
+    from financial_assets.api.local import running_url
     from financial_assets.cli.tables import make_table
     from financial_assets.monitoring import local
 
@@ -97,7 +129,10 @@ def status(url_only: bool) -> None:
         rows = [(name, str(weight)) for name, weight in experiment.weights.items()]
         console.print(make_table(experiment.name, ("model", "weight"), rows))
     console.print(f"gateway: {target.endpoint.http_url if target.endpoint else 'not running'} ({target.target})")
-    for name, url in local.running_urls(settings.home).items():
+    urls = dict(local.running_urls(settings.home))
+    if api := running_url(settings.home):
+        urls["api"] = api
+    for name, url in urls.items():
         console.print(f"{name}: {url}")
     _print_state_folder(settings)
     for problem in target.problems:

@@ -10,7 +10,7 @@ from financial_assets.doctor.walk import Checked, LayerError, materialize
 from financial_assets.errors import TargetError
 from financial_assets.locking import is_held
 from financial_assets.serving.local.desired import DesiredState
-from financial_assets.serving.local.layout import Layout, MonitoringPorts, Ports, read_ports
+from financial_assets.serving.local.layout import ApiPort, Layout, MonitoringPorts, Ports, read_ports
 from financial_assets.serving.local.processes.process import SupervisorState
 from financial_assets.serving.local.repository import is_sound
 
@@ -54,6 +54,7 @@ def _steering(layout: Layout) -> Readings:
     for path, kind, needed in (
         (layout.ports_file, Ports, running),
         (layout.monitoring_ports_file, MonitoringPorts, False),
+        (layout.api_port_file, ApiPort, False),
     ):
         readings.read(path, lambda path, kind=kind: read_ports(path, kind), remove=[path], needed=needed)
     if running:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -45,6 +45,7 @@ def start(
     receivers: Receivers | None = None,
     interval: str = "15s",
     timeout_s: float = 90.0,
+    further: Callable[[Ports], Sequence[ProcessSpec]] = lambda _: (),
 ) -> Mapping[str, str]:
     """Start the plane of ``home`` with its monitoring; does nothing if both run.
 
@@ -62,6 +63,8 @@ def start(
         Between scrapes and between evaluations of the rules, as Prometheus writes it.
     timeout_s
         Longest wait until all of it answers.
+    further
+        Gives processes to keep alive beside these, from the plane's ports.
 
     Returns
     -------
@@ -85,8 +88,9 @@ def start(
     control.start(
         home,
         timeout_s=timeout_s,
-        beside=lambda ports: _prepare(
-            layout, configuration, programs, ports, environment, receivers or Receivers(), interval
+        beside=lambda ports: (
+            *_prepare(layout, configuration, programs, ports, environment, receivers or Receivers(), interval),
+            *further(ports),
         ),
     )
     urls = running_urls(home)

@@ -137,7 +137,7 @@ def _expected(desk: DeskRisk, tickers: Sequence[str], forecast: Forecast) -> NDA
     rows = [desk.session.by_ticker[name] for name in tickers]
 
     def column(name: str) -> NDArray[np.float64]:
-        return np.array([float(str(row[name])) for row in rows])
+        return np.array([float(row[name]) for row in rows])
 
     if forecast == "none":
         return np.zeros(len(rows))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -86,9 +87,10 @@ class DeskSession:
     remarks: tuple[str, ...]
 
     @cached_property
-    def by_ticker(self) -> dict[str, dict[str, object]]:
+    def by_ticker(self) -> dict[str, dict[str, Any]]:
         """Ticker -> its row of ``signals``."""
-        return {str(row["ticker"]): row for row in self.signals.to_dict("records")}
+        rows = ({str(name): value for name, value in row.items()} for row in self.signals.to_dict("records"))
+        return {str(row["ticker"]): row for row in rows}
 
 
 def current_session(market: MarketState) -> pd.Timestamp:

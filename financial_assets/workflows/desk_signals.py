@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -61,15 +63,15 @@ def advise(session: DeskSession, *, kelly_fraction: float, kelly_cap: float) -> 
     kelly = fractional_kelly(likely[:, None], low, high, fraction=kelly_fraction, cap=kelly_cap)[:, 0]
     return tuple(
         _advice(session, row, float(mean), float(size))
-        for row, mean, size in zip(rows.to_dict("records"), expected, kelly, strict=True)
+        for row, mean, size in zip(session.by_ticker.values(), expected, kelly, strict=True)
     )
 
 
-def _advice(session: DeskSession, row: dict[str, object], expected: float, kelly: float) -> Advice:
-    ticker, probability = str(row["ticker"]), float(str(row["probability_up"]))
+def _advice(session: DeskSession, row: Mapping[str, Any], expected: float, kelly: float) -> Advice:
+    ticker, probability = str(row["ticker"]), float(row["probability_up"])
     edge = trade_edge(session.evidence, probability, expected, cost_per_side=session.cost_per_side)
-    quantiles = [float(str(row[name])) for name in QUANTILE_COLUMNS]
-    later = [float(str(row[name])) for name in QUANTILE_5D_COLUMNS]
+    quantiles = [float(row[name]) for name in QUANTILE_COLUMNS]
+    later = [float(row[name]) for name in QUANTILE_5D_COLUMNS]
     stop = None if edge.direction == "HOLD" else float(np.expm1(quantiles[0] if edge.side > 0 else quantiles[-1]))
     close = session.prices.get(ticker)
     has_later = bool(np.isfinite(later).all())

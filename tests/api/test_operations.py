@@ -45,11 +45,12 @@ def test_every_request_is_one_line_of_json_without_secrets(
         client.get(
             "/v1/signals/AAA?session=2001-01-02", headers={"X-Request-ID": "one", "Authorization": "Bearer geheim"}
         )
-        client.get("/readyz", headers={"X-Request-ID": "two"})
+        client.get("/readyz")
+        client.get("/v1/models", headers={"X-Request-ID": "two"})
     lines = [json.loads(JsonFormatter().format(record)) for record in caplog.records if record.message == "request"]
     assert [(line["path"], line["status"], line["caller"]) for line in lines] == [
         ("/v1/signals/AAA", 404, "local"),
-        ("/readyz", 200, "-"),
+        ("/v1/models", 200, "local"),
     ]
     assert all(line["ms"] >= 0 and line["method"] == "GET" and line["client"] == "127.0.0.1" for line in lines)
     assert "geheim" not in caplog.text
@@ -137,6 +138,24 @@ def test_the_openapi_document_says_what_it_answers(client: LocalClient) -> None:
             numeric = value.get("type") == "number" or {"type": "number"} in value.get("anyOf", [])
             described = value.get("description") or schema.get("description", "")
             assert not numeric or name in known or described, f"{name}.{field} has no unit"
+
+
+def test_the_page_shows_every_operation_and_field_and_asks_no_other_host(client: LocalClient) -> None:
+    answer = client.get("/docs")
+    assert answer.status_code == 200
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    page, document = answer.text, client.get("/openapi.json").json()
+    for path in document["paths"]:
+        assert f"<code>{path}</code>" in page
+    for field in (
+        *("positions[].ticker", "positions[].quantity", "limits.var_99", "scenarios"),
+        *("horizons[].portfolio.es_99", "horizons[].back_test[].kupiec_p", "constraints.volatility_target"),
+        *("long.one_session.var_95", "answers[].families[].share", "signals[].suggested.stop_price"),
+    ):
+        assert f"<code>{field}</code>" in page, field
+    assert "at least 250, at most 5,000" in page
+    assert "://" not in page.replace("http://127.0.0.1", "")
+    assert "<script" not in page
 
 
 def test_many_at_once_get_their_own_answers(installation: Installation, open_client: Open) -> None:

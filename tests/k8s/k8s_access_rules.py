@@ -180,6 +180,9 @@ def _used(objects: Sequence[Object]) -> Iterator[tuple[str, str, str | None]]:
 
 
 def _used_by(pod: Pod) -> Iterator[tuple[str, str, str | None]]:
+    for volume in pod.spec.get("volumes", []):
+        if pod.kind != "Seldon" and "secret" in volume:
+            yield pod.namespace, volume["secret"]["secretName"], "api-keys.json"
     for container in pod.containers:
         for source in container.get("envFrom", []):
             if "secretRef" in source:

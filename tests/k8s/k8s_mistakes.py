@@ -161,6 +161,11 @@ PLANTED: list[tuple[str, str, Mutation]] = [
     ),
     (
         "services",
+        "job desk-api, not",
+        lambda o: one(o, "ServiceMonitor", "desk-api")["spec"].update(jobLabel="app.kubernetes.io/name"),
+    ),
+    (
+        "services",
         "job financial-assets, not",
         lambda o: one(o, "ServiceMonitor", "financial-assets")["spec"].pop("jobLabel"),
     ),

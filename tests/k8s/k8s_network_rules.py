@@ -20,6 +20,9 @@ NEEDED = {
     ("ingress", "dagster-webserver", 3000),
     ("ingress", "seldon-envoy", 9000),
     ("prometheus", "exporter", 9100),
+    ("ingress", "desk-api", 8600),
+    ("prometheus", "desk-api", 8600),
+    ("desk-api", "mlflow", 5000),
     ("prometheus", "seldon-envoy", 9003),
     ("prometheus", "mlserver-financial", 9006),
     ("prometheus", "mlserver-financial", 8082),
@@ -31,7 +34,7 @@ NEEDED = {
     ("mlserver-financial", "seldon-scheduler", 9005),
     ("mlserver-financial", "seldon-scheduler", 9055),
 }
-DATABASE_CLIENTS = ("dagster-webserver", "dagster-daemon", "dagster-code-location", "run", "exporter")
+DATABASE_CLIENTS = ("dagster-webserver", "dagster-daemon", "dagster-code-location", "run", "exporter", "desk-api")
 
 
 def default_deny(objects: Sequence[Object]) -> Iterator[str]:

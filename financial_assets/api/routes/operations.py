@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from financial_assets.api.access import Access
 from financial_assets.api.metrics import Metrics
+from financial_assets.api.page import api_page
 from financial_assets.api.routes.common import sessions_of
 from financial_assets.api.schemas.records import Health, Readiness
 from financial_assets.errors import FinancialAssetsError
 
 router = APIRouter(tags=["operations"])
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
 
 
 @router.get("/healthz")
@@ -40,6 +42,12 @@ async def readyz(request: Request) -> Response:
         problems=problems,
     )
     return JSONResponse(answer.model_dump(mode="json"), 503 if problems else 200)
+
+
+@router.get("/docs", include_in_schema=False)
+async def docs(request: Request) -> Response:
+    """What can be asked, for people."""
+    return HTMLResponse(api_page(request.app.openapi()), headers={"Content-Security-Policy": _POLICY})
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})

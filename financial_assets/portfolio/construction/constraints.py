@@ -110,7 +110,7 @@ def named_constraints(
         By how much each may be missed (cvxpy expressions, in the unit of its limit); none for a name that is not there.
     """
     limits, room = problem.constraints, slack or {}
-    found: dict[str, list[cp.Constraint]] = {
+    found: dict[str, list[Any]] = {
         "gross": [cp.norm1(weights) <= limits.gross + room.get("gross", 0.0)],
         "per_name": [cp.abs(weights) <= limits.per_name + room.get("per_name", 0.0)],
     }

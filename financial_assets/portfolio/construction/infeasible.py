@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 import cvxpy as cp
+import numpy as np
 
 from financial_assets.portfolio.construction.constraints import BookProblem, named_constraints
 
@@ -50,7 +51,7 @@ def _missed(problem: BookProblem, relaxed: Collection[str]) -> dict[str, float] 
     task.solve(solver=cp.CLARABEL)
     if task.status not in (cp.OPTIMAL, cp.OPTIMAL_INACCURATE):
         return None
-    return {name: float(variable.value) for name, variable in slack.items()}
+    return {name: float(np.asarray(variable.value)) for name, variable in slack.items()}
 
 
 def _sentence(name: str, missed: float, problem: BookProblem) -> str:

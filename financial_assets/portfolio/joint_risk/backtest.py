@@ -91,7 +91,7 @@ def back_test(
     grid = residuals.sessions.get_indexer(past.sessions) % residuals.horizon == 0
     losses: list[float] = []
     promised: list[tuple[float, ...]] = []
-    for place in np.flatnonzero(judged & grid):
+    for place in np.flatnonzero(judged & grid).tolist():
         try:
             known = residuals.known_at(past.sessions[place], tickers, most=most)
         except PortfolioError:  # too early: fewer scenarios than an answer needs

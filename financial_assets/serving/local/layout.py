@@ -39,7 +39,14 @@ class MonitoringPorts:
     alertmanager: int
 
 
-_Ports = TypeVar("_Ports", bound="Ports | MonitoringPorts")
+@dataclass(frozen=True)
+class ApiPort:
+    """TCP port of the HTTP interface beside the plane (``financial-assets api``)."""
+
+    api: int
+
+
+_Ports = TypeVar("_Ports", bound="Ports | MonitoringPorts | ApiPort")
 
 
 class Layout:
@@ -70,6 +77,8 @@ class Layout:
         Configuration and data of the monitoring beside the plane.
     monitoring_ports_file
         Its ports in use.
+    api_port_file
+        The port of the HTTP interface beside the plane.
     gateway_files
         What Envoy reads: its bootstrap, and the files that it watches.
     specs
@@ -97,6 +106,7 @@ class Layout:
         self.ports_file = self.root / "ports.json"
         self.monitoring = self.root / "monitoring"
         self.monitoring_ports_file = self.monitoring / "ports.json"
+        self.api_port_file = self.root / "api-port.json"
         self.specs = self.root / "processes.json"
         self.supervisor_lock = self.root / "supervisor.lock"
         self.supervisor_state = self.root / "supervisor.json"
