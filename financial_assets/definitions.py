@@ -56,9 +56,10 @@ experiment = make_experiment_asset(
 )
 explanation_assets = [make_explanation_asset(*made) for made in zip(_variants, model_assets, strict=True)]
 search_assets = [make_search_asset(variant) for variant in _variants if variant.network in SPACES]
-# The policy follows the calendar of the settings, which is known only now.
-_raw_prices = dg.map_asset_specs(
-    lambda spec: spec.replace_attributes(freshness_policy=freshness_policy()), [raw_prices]
+# Made anew each session. The policy follows the calendar of the settings, which is known only now.
+_fresh = freshness_policy()
+_daily_assets = dg.map_asset_specs(
+    lambda spec: spec.replace_attributes(freshness_policy=_fresh), [raw_prices, features, predictions, daily_signals]
 )
 
 # Earlier versions made these folders readable by everybody, though they hold prices, models and run logs. Dagster takes
@@ -77,20 +78,17 @@ if _adoption_problem:
 defs = dg.Definitions(
     assets=with_source(
         [
-            *_raw_prices,
+            *_daily_assets,
             price_panel,
-            features,
             *model_assets,
             baselines,
             *artifact_assets,
             *predictor_assets,
             *external_assets,
             experiment,
-            predictions,
             ab_evaluation,
             rollout,
             drift,
-            daily_signals,
             completed_session,
             session_predictions,
             session_signals,

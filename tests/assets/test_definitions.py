@@ -180,7 +180,7 @@ def test_daily_moves_the_clock_by_one_and_stops_there() -> None:
     job = defs.resolve_job_def("daily")
     assert job.run_config is not None
     assert dg.validate_run_config(job, job.run_config)["ops"]["raw_prices"]["config"]["advance_sessions"] == 1
-    assert dg.validate_run_config(job, job.run_config)["ops"]["predictions"]["config"] == {"replay": False}
+    assert dg.validate_run_config(job, job.run_config)["ops"]["predictions"]["config"] == {"replay": False, "sessions": None}
     whole = dg.validate_run_config(defs.resolve_job_def("full_pipeline"))
     assert whole["ops"]["raw_prices"]["config"]["advance_sessions"] == 0
     assert whole["ops"]["predictions"]["config"] == {"replay": True}
@@ -332,3 +332,8 @@ def test_every_asset_refers_to_the_line_that_defines_it(asset: str) -> None:
     path = Path(reference.file_path)
     assert path.relative_to(ROOT / "financial_assets" / "assets")
     assert "@dg.asset" in "".join(path.read_text().splitlines()[reference.line_number - 1 : reference.line_number + 25])
+
+
+def test_what_is_made_each_session_has_a_freshness_policy_and_nothing_else() -> None:
+    daily_assets = {"raw_prices", "features", "predictions", "daily_signals"}
+    assert {name for name in EDGES if GRAPH.get(dg.AssetKey.from_user_string(name)).freshness_policy} == daily_assets
