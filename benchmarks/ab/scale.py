@@ -26,7 +26,8 @@ from table import Goal, Row, main, verdict
 from financial_assets.experiment.arms import Arm, WeightEpoch
 from financial_assets.experiment.decision.evidence import gather
 from financial_assets.experiment.decision.guardrails import watch_traffic
-from financial_assets.experiment.decision.history import EVIDENCE_COLUMNS, EvidenceHistory
+from financial_assets.experiment.decision.history import EvidenceHistory
+from financial_assets.experiment.decision.kept.shared import EVIDENCE_COLUMNS
 from financial_assets.experiment.decision.record import Decision
 from financial_assets.experiment.decision.rule import decide
 from financial_assets.experiment.evaluation.evaluate import DIRECT_COLUMNS, ROUTED_COLUMNS, Evaluation, evaluate

@@ -11,12 +11,8 @@ from financial_assets.errors import ExperimentError
 from financial_assets.experiment.arms import Arm, WeightEpoch
 from financial_assets.experiment.decision.evidence import Judgement, gather
 from financial_assets.experiment.decision.guardrails import longest_of_pairs, watch_traffic
-from financial_assets.experiment.decision.history import (
-    EvidenceHistory,
-    SessionPredictions,
-    SharedTables,
-    evidence_columns,
-)
+from financial_assets.experiment.decision.history import EvidenceHistory
+from financial_assets.experiment.decision.kept.shared import SessionPredictions, SharedTables, evidence_columns
 from financial_assets.experiment.decision.record import NO_TRAFFIC, Decision
 from financial_assets.experiment.decision.rule import decide
 from financial_assets.experiment.decision.series import needs_scaled_outcomes
