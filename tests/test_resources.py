@@ -483,6 +483,23 @@ def test_an_experiment_cannot_start_without_the_variants_of_its_policy(tmp_path:
     resources(tmp_path, variants="baseline,enhanced")["ab_test"].check_participants()
 
 
+def test_a_question_that_needs_more_tickers_than_there_are_is_told_with_its_setting(tmp_path: Path) -> None:
+    policy = tmp_path / "policy.yaml"
+    arms = "experiment: e-experiment\nchampion: {variant: baseline, weight: 60}\nchallengers: [{variant: enhanced, weight: 40}]\n"
+    policy.write_text(f"{arms}questions: [risk, ranking]\n")
+    ab_test = resources(tmp_path / "home", rollout_policy=policy)["ab_test"]
+    assert ab_test.too_few_tickers(20) == ()
+    (sentence,) = ab_test.too_few_tickers(2)
+    assert sentence == (
+        "ROLLOUT_POLICY: questions[1] asks about ranking, which needs 20 tickers, but the universe has 2: add tickers "
+        "to TICKERS or UNIVERSE_FILE, or remove that entry; the other questions are tested"
+    )
+    policy.write_text(f"{arms}test: {{question: ranking, metric: rank_ic}}\n")
+    (sentence,) = ab_test.too_few_tickers(2)
+    assert "test.question asks about ranking" in sentence
+    assert "name another question there" in sentence
+
+
 def test_a_model_made_elsewhere_may_start_in_any_role(tmp_path: Path) -> None:
     folder = tmp_path / "others"
     folder.mkdir()

@@ -102,6 +102,15 @@ def choose_metric(
     return MetricChoice(cast(PairedMetric, best), why, ratios)
 
 
+def fewest_tickers(asked: QuestionPolicy) -> int:
+    """Tickers that a universe needs for a question to be asked."""
+    return min(metric.fewest_tickers for metric in _candidates(asked))
+
+
+def _candidates(asked: QuestionPolicy) -> tuple[Metric, ...]:
+    return metrics_of(asked.question) if asked.metric == "auto" else (METRICS[asked.metric],)
+
+
 def choose(
     asked: QuestionPolicy, measured: MeasuredDays, *, drift: float, horizon: int
 ) -> tuple[MetricChoice, DailyDeviation]:
@@ -124,12 +133,9 @@ def choose(
     UnaskableError
         The universe has too few tickers for it, or nothing was measured and nothing can be assumed.
     """
-    candidates = metrics_of(asked.question) if asked.metric == "auto" else (METRICS[asked.metric],)
-    enough = [metric for metric in candidates if metric.fewest_tickers <= measured.tickers]
+    enough = [metric for metric in _candidates(asked) if metric.fewest_tickers <= measured.tickers]
     if not enough:
-        fewest = min(metric.fewest_tickers for metric in candidates)
-        universe = f"the universe has {measured.tickers}"
-        raise UnaskableError(f"it needs {fewest} tickers, and {universe}")
+        raise UnaskableError(f"it needs {fewest_tickers(asked)} tickers, and the universe has {measured.tickers}")
     spreads = {metric.name: measured.spreads[metric.name] for metric in enough if metric.name in measured.spreads}
     basis = ""
     if not spreads:
