@@ -6,9 +6,9 @@ that from one day to the next, so that an AR(1) coefficient near 0 is estimated 
 (1976), its best forecast is an exponential average (Muth 1960), and long-memory volatility is close to it.
 
 It is fitted by Whittle's likelihood (1953) on a grid, from a periodogram that is averaged over frequencies close to
-each other. Of all grid points that the data do not clearly reject, the one with the longest memory is taken: what
-wanders by a small part of its variance cannot be told from white noise on a few years, and the mistake is costly one
-way only.
+each other. Of all grid points that the data do not clearly reject, the one with the longest memory is taken: a
+stream of which a small part wanders is indistinguishable from white noise over a few years, and the mistake is costly
+one way only.
 """
 
 from __future__ import annotations
