@@ -157,7 +157,7 @@ def s8(rng: np.random.Generator) -> Iterator[Row]:
     yield Row("S8", f"{what}, each of them counted", "<= 150", shown(alone, 0), control, verdict(alone[2] <= 150))
     ratio = took[0] / alone[0]
     what = "what it costs that requests which fail together count once: as many times the requests, with the policy's "
-    yield Row("S8", f"{what}incidents", "<= 1.6", f"{ratio:.2f}", "", verdict(ratio <= 1.6))
+    yield Row("S8", f"{what}incidents", "(told, no goal)", f"{ratio:.2f}", "", "")
     alarms, naive = list[bool](), list[bool]()
     for _ in range(6000):
         rows = requests(rng, 10_000, 0.01)
