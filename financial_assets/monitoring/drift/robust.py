@@ -32,7 +32,7 @@ LEVEL, SCALE = range(2)
 ALLOWANCES = (0.35, 0.25)
 """Forgiven each session (k), by aspect: tuned to shifts of twice that size."""
 
-_SPENT = 0.7
+_SPENT = 0.6
 """Of the budget: the rest is for what real streams do that none of the simulated kinds does."""
 
 _WORLDS = 1000
@@ -41,18 +41,18 @@ _SEED = 20_261_129
 _REFERENCES = (60, 90, 130, 200, 300, 450, 700, 1000)
 """Simulated lengths; a stream takes the next shorter one, which gives the higher threshold."""
 
-_NOT_WHITE, _NOT_FAST = (0.5, 2.0), (0.5, 2.0, 4.0)
-"""Upper ends of the classes of streams that may be white noise, by ``Memory.over_white``, and of the others that may
-forget within a week, by ``Memory.over_fast``."""
+_WHITE, _FAST, _DOUBTFUL = (0.5, 2.0), 0.5, 4.0
+"""Upper ends of the classes of streams that may be white noise, by ``Memory.over_white``, and of the others that forget
+within a week, by ``Memory.over_fast``; between that and the last border the data do not say."""
 
 _LONG = (8.0, 25.0, 80.0)
-"""Borders of the classes of all others, by ``Memory.long_run``."""
+"""Borders of the classes of all others, by ``Memory.long_run``; those below the first are doubtful, too."""
 
-_LEVELS = len(_NOT_WHITE) + len(_NOT_FAST) + len(_LONG) + 1
+_LEVELS = len(_WHITE) + 2 + len(_LONG)
 _CLASSES = (_LEVELS, 2 * _LEVELS)
 """How many classes there are, by aspect: a scale has one among those of levels that may, or may not, be fast."""
 
-_LEAST = 20
+_LEAST = 16
 """Fewer streams of one kind in a class say nothing: that kind is as good as never there."""
 
 _TAIL, _TAIL_COUNT = 0.04, 15
@@ -152,20 +152,18 @@ def robust_chance(
 
 def level_class(level: Memory) -> np.ndarray:
     """Class of each stream by the memory of its values, int ``[stream]``."""
-    white, fast = len(_NOT_WHITE), len(_NOT_FAST)
-    slow = white + fast + np.searchsorted(_LONG, level.long_run, side="right")
-    forgets = white + np.searchsorted(_NOT_FAST, level.over_fast, side="right")
-    found = np.where(level.over_fast < _NOT_FAST[-1], forgets, slow)
-    return np.where(
-        level.over_white < _NOT_WHITE[-1], np.searchsorted(_NOT_WHITE, level.over_white, side="right"), found
-    )
+    fast = len(_WHITE)
+    doubtful = fast + 1
+    slow = doubtful + np.searchsorted(_LONG, level.long_run, side="right")
+    slow = np.where(level.over_fast < _DOUBTFUL, doubtful, slow)
+    found = np.where(level.over_fast < _FAST, fast, slow)
+    white = np.searchsorted(_WHITE, level.over_white, side="right")
+    return np.where(level.over_white < _WHITE[-1], white, found)
 
 
 def scale_class(level: Memory, scale: Memory) -> np.ndarray:
     """Class of each stream by the memories of its values and of their sizes, int ``[stream]``."""
-    # Not the last class of fast levels: its slow ones have sizes that follow their level.
-    is_fast = level_class(level) < len(_NOT_WHITE) + len(_NOT_FAST) - 1
-    return level_class(scale) + np.where(is_fast, 0, _LEVELS)
+    return level_class(scale) + np.where(level_class(level) <= len(_WHITE), 0, _LEVELS)
 
 
 def _shorter(reference_sessions: int) -> int:
