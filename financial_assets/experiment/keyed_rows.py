@@ -39,8 +39,9 @@ def places(rows: KeyedRows, among: KeyedRows) -> NDArray[np.intp]:
     table[own] = np.arange(len(own))
     repeated = np.flatnonzero(table[own] != np.arange(len(own)))
     if repeated.size:
-        ticker, session = tickers[own_ticker[repeated[0]]], pd.Timestamp(sessions[own_session[repeated[0]]])
-        raise ExperimentError(f"{ticker}, {session:%Y-%m-%d} occurs more than once")
+        first = int(repeated[0])
+        session = pd.DatetimeIndex(sessions)[own_session[first]]
+        raise ExperimentError(f"{tickers[own_ticker[first]]}, {session:%Y-%m-%d} occurs more than once")
     ticker = pd.Index(tickers).get_indexer(pd.Index(np.asarray(rows["ticker"], object)))
     session = pd.Index(sessions).get_indexer(pd.Index(np.asarray(rows["session"])))
     return table[np.where((ticker < 0) | (session < 0), -1, ticker * len(sessions) + session)]

@@ -197,7 +197,7 @@ def tabulate(
     shared
         Differences from the champion that another plan of the same pair has had computed from the same rows.
     """
-    settled = {name: outcomes[name].to_numpy() for name in outcomes}
+    settled = _columns(outcomes, map(str, outcomes.columns))
     is_later = settled["session"] > np.datetime64(pd.Timestamp(plan.starts_after))
     settled = settled if is_later.all() else {name: values[is_later] for name, values in settled.items()}
     if shared is None:

@@ -284,7 +284,9 @@ def _updated(
         figures = np.column_stack([table.figures[name] for name in figure_names(plan)]).astype(np.float64)
         new = KeptDays(settled.day[due], settled.outcomes[due], figures, tuple(settled.tokens[row] for row in due))
     longest = rows.longest
-    scored = KeptLongest(_days(longest.index), tuple(map(str, longest.columns)), longest.to_numpy(np.float64))
+    scored = KeptLongest(
+        _days(pd.DatetimeIndex(longest.index)), tuple(map(str, longest.columns)), longest.to_numpy(np.float64)
+    )
     gone = np.union1d(again, scored.day)
     open_now = {_iso(session) for session in rows.pending}
     iso_again = {str(day) for day in again}

@@ -334,8 +334,8 @@ def make_plan(
     Raises
     ------
     ExperimentError
-        It is not a challenger of this epoch, no error probability is left, no metric is chosen, or the margin lies beyond
-        any difference that could be seen.
+        It is not a challenger of this epoch, no error probability is left, no metric is chosen, or the margin lies
+        beyond any difference that could be seen.
     """
     # Whoever reads recorded plans, as every command does, need not wait for scipy.
     from financial_assets.experiment.statistics import long_run

@@ -25,7 +25,7 @@ from financial_assets.monitoring.drift.robust import (
 from financial_assets.monitoring.drift.samples import normal_scores
 from financial_assets.monitoring.drift.whitening import Whitened
 
-SHARES = {"level": 0.45, "scale": 0.5}
+SHARES = {"level": 0.4, "scale": 0.55}
 """Of the budget of all features; the rest covers the two plain faults."""
 
 _WINDOW, _OUTSIDE = 3, 2

@@ -32,7 +32,7 @@ LEVEL, SCALE = range(2)
 ALLOWANCES = (0.35, 0.25)
 """Forgiven each session (k), by aspect: tuned to shifts of twice that size."""
 
-_SPENT = 0.6
+_SPENT = 0.8
 """Of the budget: the rest is for what real streams do that none of the simulated kinds does."""
 
 _WORLDS = 1000
@@ -52,7 +52,7 @@ _LEVELS = len(_WHITE) + 2 + len(_LONG)
 _CLASSES = (_LEVELS, 2 * _LEVELS)
 """How many classes there are, by aspect: a scale has one among those of levels that may, or may not, be fast."""
 
-_LEAST = 16
+_LEAST = 4
 """Fewer streams of one kind in a class say nothing: that kind is as good as never there."""
 
 _TAIL, _TAIL_COUNT = 0.04, 15
@@ -67,10 +67,16 @@ class _Tail:
 
     @property
     def border(self) -> tuple[float, float, float]:
-        """Probability, place and mean excess of the exponential tail."""
-        beyond = max(_TAIL, _TAIL_COUNT / len(self.peaks))
+        """Probability, place and mean excess of the exponential tail.
+
+        Bursts make tails heavier than exponential ones. The highest of n peaks is exceeded about once in n years, and
+        the tail must say so.
+        """
+        count = len(self.peaks)
+        beyond = min(1.0, max(_TAIL, _TAIL_COUNT / count))
         border = float(np.quantile(self.peaks, 1.0 - beyond))
-        return beyond, border, float(np.mean(self.peaks[self.peaks > border] - border))
+        mean = float(np.mean(self.peaks[self.peaks >= border] - border))
+        return beyond, border, max(mean, (float(self.peaks.max()) - border) / math.log(beyond * count))
 
     def quantile(self, probability: float) -> float:
         """What a year's peak exceeds with that probability."""
