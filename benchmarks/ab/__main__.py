@@ -8,12 +8,16 @@ import sys
 import allocation
 import decision
 import error_rates
+import off_policy
 import questions
 import scale
+import selection
+import traffic
 import whole_rule
 from table import main
 
 if __name__ == "__main__":
     timed = {**scale.GOALS, **questions.GOALS}
-    goals = {**error_rates.GOALS, **decision.GOALS, **whole_rule.GOALS, **allocation.GOALS, **timed}
+    statistics = {**error_rates.GOALS, **traffic.GOALS, **selection.GOALS, **allocation.GOALS, **off_policy.GOALS}
+    goals = {**statistics, **decision.GOALS, **whole_rule.GOALS, **timed}
     sys.exit(main(goals, __doc__, alone=tuple(timed)) > 0)

@@ -1,6 +1,6 @@
-"""Selection, adaptive allocation and off-policy estimates, by simulation, each beside a naive control.
+"""Adaptive allocation by simulation, each figure beside a naive control.
 
-    OMP_NUM_THREADS=1 python benchmarks/ab/allocation.py [--only S12 S14 --seed 1]
+    OMP_NUM_THREADS=1 python benchmarks/ab/allocation.py [--only S13-regret --seed 1]
 
 Shares have Clopper and Pearson's 99 % interval, means one of 1.96 standard errors over independent runs. A year is 250
 days with 10 tickers.
@@ -15,7 +15,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from mabwiser.mab import MAB, LearningPolicy
 from numpy.typing import NDArray
-from overfitting import backtest_overfitting
 from rivals import FixedShares, ThompsonBeta, best_of_betas, naive_difference
 from table import Goal, Row, ever, main, mean, said, share, shown, verdict
 
@@ -27,14 +26,7 @@ from financial_assets.experiment.allocation.inference import inverse_propensity_
 from financial_assets.experiment.allocation.limits import Limits
 from financial_assets.experiment.allocation.record import Health
 from financial_assets.experiment.statistics.capital import log_e_process
-from financial_assets.experiment.statistics.off_policy import LoggedRewards, doubly_robust, ips, past_means, snips
-from financial_assets.portfolio.selection import (
-    deflated_sharpe_ratio,
-    expected_maximum_sharpe,
-    probabilistic_sharpe,
-    probabilistic_sharpe_ratio,
-)
-from financial_assets.scoring.intervals import Interval
+from financial_assets.experiment.statistics.off_policy import LoggedRewards
 
 Array = NDArray[np.float64]
 DAYS, TICKERS = 250, 10
@@ -42,52 +34,6 @@ FIRST = dt.date(2020, 1, 1)
 DATES = [FIRST + dt.timedelta(day) for day in range(1000)]
 WELL = Health()
 ALPHA = 0.05
-
-
-# --- S12: selection ------------------------------------------------------------------------------------------------
-
-
-def s12(rng: np.random.Generator) -> Iterator[Row]:
-    """Deflated Sharpe ratio and probability of backtest overfitting on strategies without skill."""
-    naive, deflated = list[bool](), list[bool]()
-    for _ in range(1000):
-        returns = rng.standard_t(5, (504, 100)) * 0.01
-        ratios = returns.mean(axis=0) / returns.std(axis=0, ddof=1)
-        best = returns[:, int(np.argmax(ratios))]
-        naive.append(probabilistic_sharpe_ratio(best) >= 0.95)
-        deflated.append(deflated_sharpe_ratio(best, 100, float(ratios.var(ddof=1))) >= 0.95)
-    passed = share(np.array(deflated))
-    what = "best of 100 noise strategies (t5, 504 days) passes DSR >= .95, 1,000 times"
-    yield Row(
-        "S12",
-        what,
-        "<= 5 %",
-        said(passed),
-        f"PSR of the winner alone: {said(share(np.array(naive)))}",
-        verdict(passed[2] <= 0.05),
-    )
-    benchmark = expected_maximum_sharpe(100, 0.5 / 250)
-    found = probabilistic_sharpe(2.5 / math.sqrt(250), benchmark, 1250, -3, 10)
-    what = "worked example of Bailey and López de Prado (2014): SR0 .1132, DSR .9004"
-    undeflated = probabilistic_sharpe(2.5 / math.sqrt(250), 0.0, 1250, -3, 10)
-    met = abs(benchmark - 0.1132) <= 1e-4 and abs(found - 0.9004) <= 1e-4
-    yield Row("S12", what, "to 1e-4", f"{benchmark:.4f}, {found:.4f}", f"not deflated: {undeflated:.4f}", verdict(met))
-    noise = [backtest_overfitting(rng.standard_t(5, (504, 100)), blocks=12).probability for _ in range(300)]
-    skilled = [
-        backtest_overfitting(rng.standard_t(5, (504, 100)) + np.r_[0.3, np.zeros(99)], blocks=12).probability
-        for _ in range(30)
-    ]
-    spread = (
-        f"of one set of returns: 5 to 95 % quantile {np.quantile(noise, 0.05):.2f} to {np.quantile(noise, 0.95):.2f}"
-    )
-    value = mean(noise)
-    what = "PBO of 100 noise strategies, mean of 300 sets"
-    annual = 0.3 / math.sqrt(5 / 3) * math.sqrt(252)
-    control = f"one strategy with an annual Sharpe of {annual:.1f}: {np.mean(skilled):.2f}; {spread}"
-    yield Row("S12", what, ".45 to .55", shown(value), control, verdict(value[1] >= 0.45 and value[2] <= 0.55))
-
-
-# --- S13: adaptive allocation --------------------------------------------------------------------------------------
 
 
 def year(
@@ -298,63 +244,11 @@ def s13_contextual(rng: np.random.Generator) -> Iterator[Row]:
         yield Row("S13", what, "(told, no goal)", shown(told), control, "")
 
 
-# --- S14: off-policy estimates -------------------------------------------------------------------------------------
-
-MEANS = np.array([[0.50, 0.56], [0.53, 0.47]])
-TARGET = np.array([[0.1, 0.9], [0.9, 0.1]])
-TRUTH = float(np.mean(np.sum(MEANS * TARGET, axis=1)))
-
-
-def log_of(rng: np.random.Generator, days: int = DAYS) -> tuple[LoggedRewards, Array]:
-    """Rows of two arms in two alternating regimes, with weights that change and a mood of the day for all tickers."""
-    day = np.repeat(np.arange(days), TICKERS)
-    regime = (np.arange(days) % 2)[day]
-    weight = rng.choice([0.1, 0.3, 0.5, 0.7, 0.9], days)[day]
-    arm = (rng.random(day.size) < weight).astype(np.intp)
-    mood = rng.uniform(-0.3, 0.3, days)[day]
-    reward = (rng.random(day.size) < MEANS[regime, arm] + mood).astype(float)
-    return LoggedRewards(day, arm, reward, np.column_stack([1 - weight, weight])), TARGET[regime]
-
-
-def s14(rng: np.random.Generator) -> Iterator[Row]:
-    """What another policy would have earned: 2,000 logs of a year, whose answer is known."""
-    found: dict[str, list[Interval]] = {"DR": [], "IPS": [], "SNIPS": [], "rows": [], "logged": []}
-    for _ in range(2000):
-        log, target = log_of(rng)
-        found["DR"].append(doubly_robust(log, target, past_means(log, 0.5)))
-        found["IPS"].append(ips(log, target))
-        found["SNIPS"].append(snips(log, target))
-        alone = LoggedRewards(np.arange(log.reward.size), log.arm, log.reward, log.propensity)
-        found["rows"].append(doubly_robust(alone, target, past_means(log, 0.5)))
-        found["logged"].append(ips(log, log.propensity))
-    values = {name: np.array([one.estimate for one in each]) for name, each in found.items()}
-    cover = {name: share(np.array([o.low <= TRUTH <= o.high for o in each])) for name, each in found.items()}
-    off = (float(values["logged"].mean()) - TRUTH) / float(values["logged"].std(ddof=1))
-    for name in ("DR", "IPS", "SNIPS"):
-        error = float(values[name].std(ddof=1))
-        bias, low, high = (x / error for x in mean(values[name] - TRUTH))
-        what = f"bias of {name} in standard errors of one log"
-        control = f"mean of what was logged: {off:.2f}"
-        yield Row(
-            "S14",
-            what,
-            "< 1, 0 inside",
-            shown((bias, low, high), 3),
-            control,
-            verdict(abs(bias) < 1 and low <= 0 <= high),
-        )
-        control = f"rows as if independent (DR): {said(cover['rows'])}; what was logged: {said(cover['logged'])}"
-        target_met = verdict(cover[name][1] >= 0.93 and cover[name][2] <= 0.97)
-        yield Row("S14", f"coverage of {name}'s 95 % interval", "93 to 97 %", said(cover[name]), control, target_met)
-
-
 GOALS: dict[str, Goal] = {
-    "S12": s12,
     "S13-limits": s13_limits,
     "S13-inference": s13_inference,
     "S13-regret": s13_regret,
     "S13-contextual": s13_contextual,
-    "S14": s14,
 }
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from worlds import ARMS, CHALLENGER, CHAMPION, DAYS, EPOCH, Court, Years, plan_f
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.decision.guardrails import watch_traffic
+from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.experiment.plan.policy import load_policy
 from financial_assets.experiment.plan.whole_rule.verdicts import Endings, WholeRule
 from financial_assets.experiment.prediction_log.log import PredictionLog
@@ -62,16 +63,16 @@ def s2(rng: np.random.Generator) -> Iterator[Row]:
     """False promotion end to end, and false rollback, of models that are as good as each other.
 
     In the second world baselines stop nobody, so that nothing but the plan's error probability does, which is
-    .04 / 2 + .01 / 2.
+    .04 / 2 + .01 / 2: so near to the bound, more years are needed to tell the two apart.
     """
     worlds = (
-        ("equal models without skill, nor have the baselines", 0.5, 0.5),
-        ("equal models that beat the baselines by 20 points", 0.62, 0.42),
+        ("equal models without skill, nor have the baselines", 0.5, 0.5, 6_000),
+        ("equal models that beat the baselines by 20 points", 0.62, 0.42, 20_000),
     )
-    for name, skill, rivals in worlds:
-        found, control = endings(rng, 6000, edge=0.0, skill=skill, rivals=rivals)
+    for name, skill, rivals, years_of in worlds:
+        found, control = endings(rng, years_of, edge=0.0, skill=skill, rivals=rivals)
         promoted, back = share(found.promoted), share(found.rolled_back)
-        what = f"promoted by the whole rule, 6,000 years of daily decisions: {name}"
+        what = f"promoted by the whole rule, {years_of:,} years of daily decisions: {name}"
         yield Row("S2", what, "99 % bound <= 2.5 %", said(promoted), control, verdict(promoted[2] <= 0.025))
         what = f"rolled back by evidence (two-sided: as often as promoted): {name}"
         yield Row("S2", what, "<= 3 %", said(back), "", verdict(back[2] <= 0.03))
@@ -129,28 +130,34 @@ def requests(rng: np.random.Generator, count: int, slow: float) -> pd.DataFrame:
 HALVES = WeightEpoch("ab-experiment", 1, EPOCH.opened_at, tuple(replace(arm, weight=50) for arm in ARMS), "start")
 
 
-def fires(rows: pd.DataFrame) -> bool:
-    """Whether the latency guardrail rolls back."""
-    rails = watch_traffic(plan_for(), [HALVES], rows).guardrails
+def fires(rows: pd.DataFrame, plan: ExperimentPlan | None = None) -> bool:
+    """Whether the latency guardrail rolls back; by default, that of the plan as the policy has it."""
+    rails = watch_traffic(plan or plan_for(), [HALVES], rows).guardrails
     return any(rail.fired and rail.name == "latency" and rail.action == "rollback" for rail in rails)
 
 
-def answers_until(rows: pd.DataFrame) -> int:
+def answers_until(rows: pd.DataFrame, plan: ExperimentPlan) -> int:
     """Requests of the challenger until the guardrail rolls back, by bisection: once fired it stays so."""
     low, high = 0, len(rows)
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if fires(rows.iloc[:middle]) else (middle, high)
+        low, high = (low, middle) if fires(rows.iloc[:middle], plan) else (middle, high)
     return int((rows["model"].iloc[:high] == CHALLENGER).sum())
 
 
 def s8(rng: np.random.Generator) -> Iterator[Row]:
     """The latency guardrail over frames of routed requests, as the rule reads them from the log."""
-    took = median([answers_until(requests(rng, 4000, 0.05)) for _ in range(600)])
+    plan = plan_for()
+    each = replace(plan, guardrails=replace(plan.guardrails, incident_requests=1))
+    frames = [requests(rng, 4000, 0.05) for _ in range(600)]
+    took, alone = (median([answers_until(rows, rules) for rows in frames]) for rules in (plan, each))
     what = "median requests of the challenger until watch_traffic rolls back, 5 times the allowed slow share"
-    yield Row(
-        "S8", what, "<= 150", shown(took, 0), "original's rule: does not look at latency", verdict(took[2] <= 150)
-    )
+    incidents = f"an incident of up to {plan.guardrails.incident_requests} requests counts once: {shown(took, 0)}"
+    control = f"{incidents}; original's rule: does not look at latency"
+    yield Row("S8", f"{what}, each of them counted", "<= 150", shown(alone, 0), control, verdict(alone[2] <= 150))
+    ratio = took[0] / alone[0]
+    what = "what it costs that requests which fail together count once: as many times the requests, with the policy's "
+    yield Row("S8", f"{what}incidents", "(told, no goal)", f"{ratio:.2f}", "", "")
     alarms, naive = list[bool](), list[bool]()
     for _ in range(6000):
         rows = requests(rng, 10_000, 0.01)

@@ -62,7 +62,7 @@ def simulated_world(tickers: int = SIMULATED_TICKERS, sessions: int = SIMULATED_
         f"{tickers} simulated tickers, {span_of(panel)} (`PRICE_SOURCE=simulated`, seed {market.seed}). The direction "
         f"of a move goes on in {market.bayes_accuracy:.0%} of the sessions, by ticker, so that nobody can be right "
         "more often, and yesterday's winners are tomorrow's more often than not: there is something to rank. "
-        "Volatility is the exponential of a slow autoregression, separate for each ticker; there is no common factor."
+        "Each ticker's volatility is the exponential of a slow autoregression of its own; there is no common factor."
     )
     return World("simulated", "A simulated universe", description, panel, source.bayes_accuracy)
 

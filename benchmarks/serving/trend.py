@@ -30,9 +30,9 @@ def trend(values: Series) -> Trend:
     Memory moves in steps and stays where it is, so that its errors may add up: they are anything between independent
     and a random walk. The interval follows Perron and Yabu (2009, Journal of Econometrics 151, 56-69), so that normal
     quantiles hold for both: the likeness of neighbours is corrected for its bias as by Roy and Fuller (2001, Journal of
-    Business & Economic Statistics 19, 482-493), and one that cannot be told from 1 counts as 1. Of 96 values it misses
-    the slope in 9 series of 100 at worst, Cochrane and Orcutt's interval, which leaves the bias in, in every second one
-    then.
+    Business & Economic Statistics 19, 482-493), and one that does not differ significantly from 1
+    counts as 1. Of 96 values it misses the slope in 9 series of 100 at worst, Cochrane and Orcutt's interval, which
+    leaves the bias in, in every second one then.
 
     Parameters
     ----------

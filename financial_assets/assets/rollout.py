@@ -9,10 +9,11 @@ import pandas as pd
 
 from financial_assets.experiment.decision.guardrail_words import guardrail_lines, guardrail_sentence
 from financial_assets.experiment.decision.record import Decision
+from financial_assets.experiment.decision.series import question_of
 from financial_assets.experiment.decision.words import first_reason, reasons_in_words
 from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.experiment.prediction_log.log import PredictionLog
-from financial_assets.experiment.report.questions import label_of, question_lines
+from financial_assets.experiment.report.questions import question_lines
 from financial_assets.experiment.rollout.controller import ExperimentController
 from financial_assets.experiment.rollout.state import Rollout
 from financial_assets.experiment.rollout.steps import is_approved
@@ -120,7 +121,8 @@ def decisions_metadata(judged: Sequence[tuple[Decision, ExperimentPlan]]) -> dic
     """Decisions as Dagster shows them; with several of them each name of a figure says which one it is of."""
     metadata: dict[str, Any] = {}
     for place, (decision, plan) in enumerate(judged, start=1):
-        of = "" if place == 1 else f", {label_of(decision, several=True)}"
+        further = "" if plan.moves_traffic else f", {question_of(plan)}"
+        of = "" if place == 1 else f", {plan.challenger}{further}"
         lines = [dataclasses.asdict(line) for line in guardrail_lines(decision, plan)]
         metadata |= {
             f"action{of}": decision.action,

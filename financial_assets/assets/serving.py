@@ -1,22 +1,16 @@
 """Group serving: each registered version as an immutable Model, and the Experiment that splits requests."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 from typing import Any
 
 import dagster as dg
 import pandas as pd
 
 from financial_assets.assets.market import price_panel
-from financial_assets.errors import ManifestError, TargetError, TrainingError
-from financial_assets.experiment.arms import Arm, WeightEpoch
+from financial_assets.errors import ManifestError, TargetError
+from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.decision.words import metric_and_why, power_in_words
-from financial_assets.experiment.metrics.choice import MeasuredDays
-from financial_assets.experiment.metrics.registry import metrics_of
-from financial_assets.experiment.plan.block_answers import block_predictions
-from financial_assets.experiment.plan.expected_deviation import measured_days
 from financial_assets.experiment.plan.plan import ExperimentPlan
-from financial_assets.experiment.plan.sections import QuestionPolicy
 from financial_assets.experiment.plan.whole_rule.figures import WholeRulePower
 from financial_assets.experiment.plan.whole_rule.power import simulate_power
 from financial_assets.experiment.rollout.controller import ExperimentController
@@ -34,6 +28,7 @@ from financial_assets.serving.deployment import check_deployment, deploy
 from financial_assets.serving.manifests import Manifest, model_name
 from financial_assets.serving.target import ServingTarget, TargetStatus
 from financial_assets.tracking import ModelRegistry
+from financial_assets.workflows.days_before import DaysBefore
 
 GROUP = "serving"
 OWNERS = ["team:ml-platform"]
@@ -132,7 +127,7 @@ def make_experiment_asset(predictors: Sequence[dg.AssetsDefinition], made: Colle
             redeployed = _deploy_lost_arms(market, models, serving, target, rollout.current())
             epoch = rollout.reconcile(can_take_part(deployed_models(target, registry), rollout.current(), made))
             plans = ExperimentController(rollout).register(
-                lambda challenger, asked: _measured_days(context, market, models, epoch.champion, challenger, asked),
+                DaysBefore(market, models, epoch.champion, context.log.warning).of,
                 market.clock().now(),
                 whole_rule=power_of,
             )
@@ -233,47 +228,6 @@ def _ask_once(market: Market, serving: Serving, epoch: WeightEpoch) -> str:
             metadata={"weights": dg.MetadataValue.json(dict(epoch.weights))},
         )
     return answer.route
-
-
-def _measured_days(
-    context: dg.AssetExecutionContext,
-    market: Market,
-    models: Models,
-    champion: Arm,
-    challenger: Arm,
-    asked: QuestionPolicy,
-) -> MeasuredDays:
-    """How much the arms' daily scores will vary against each other; the plan states the source of the figure."""
-    measured = _spreads(context, market, models, champion, challenger, asked)
-    try:
-        fitted = models.baselines_for(market.clock().now())
-    except TrainingError:  # nobody has fitted any yet; the evaluation says so
-        return measured
-    return replace(measured, silent=fitted.silent)
-
-
-def _spreads(
-    context: dg.AssetExecutionContext,
-    market: Market,
-    models: Models,
-    champion: Arm,
-    challenger: Arm,
-    asked: QuestionPolicy,
-) -> MeasuredDays:
-    lifecycle, tickers = models.lifecycle(), len(market.tickers)
-    try:
-        champions, challengers = (lifecycle.known_model(arm.version) for arm in (champion, challenger))
-    except TrainingError as error:  # e.g. registered by somebody else's training
-        context.log.warning(f"the days of the arms' scores of {asked.question} cannot be measured, because {error}")
-        return MeasuredDays({}, tickers, str(error))
-    panel = market.load_panel()
-    try:
-        fitted = models.baselines_for(max(champions.cutoff, challengers.cutoff))
-        baselines = block_predictions(fitted, champions, challengers, panel)
-    except TrainingError as error:
-        context.log.warning(f"the plan assumes how the challenger's scores differ from the baselines', because {error}")
-        baselines = None
-    return measured_days(champions, challengers, metrics_of(asked.question), tickers, panel, baselines)
 
 
 def _plan_metadata(plans: Sequence[ExperimentPlan]) -> dict[str, Any]:

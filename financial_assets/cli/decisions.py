@@ -62,7 +62,7 @@ def decide(explain: bool, as_json: bool, digest: str | None) -> None:
     console = Console()
     for judgement in judgements:
         decision, plan = judgement.decision, judgement.plan
-        label = label_of(decision, several=len(judgements) > 1)
+        label = label_of(plan, [other.plan for other in judgements])
         of = f"  {label}" if label else ""
         verdict = f"[bold]{decision.action.upper()}[/bold]{of}"
         console.print(f"{verdict}  as of {decision.as_of}  record {decision.digest[:12]}", soft_wrap=True)

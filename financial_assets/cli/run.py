@@ -41,6 +41,8 @@ def run() -> None:
             resources = make_resources(settings)
             resources["models"].adopted()  # a file that cannot be used is refused now, and not at the first training
             resources["ab_test"].check_participants()  # likewise
+            for sentence in resources["ab_test"].too_few_tickers(len(resources["market"].tickers)):
+                report(sentence)
             # Not before Dagster has made its folder, which the definitions make private.
             from financial_assets.definitions import defs
 

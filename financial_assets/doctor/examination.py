@@ -27,6 +27,9 @@ def check_settings() -> Checked[Installation]:
     problem = installation.models.adoption_problem()
     if problem:
         return Checked(installation, f"{detail}; {problem}", "correct HYPERPARAMETERS, or the file that it names")
+    unasked = installation.ab_test.too_few_tickers(len(installation.market.tickers))
+    if unasked:
+        return Checked(installation, "; ".join((detail, *unasked)), "set TICKERS, or correct ROLLOUT_POLICY")
     return Checked(installation, detail)
 
 

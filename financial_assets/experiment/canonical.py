@@ -24,7 +24,7 @@ class CanonicalRecord(ABC):
     @property
     def digest(self) -> str:
         """SHA-256 of the canonical JSON: the record's name."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()
+        return digest_of(self.to_json())
 
     @abstractmethod
     def stored(self) -> dict[str, Any]:
@@ -57,6 +57,11 @@ class CanonicalRecord(ABC):
         except ValidationError as error:
             problems = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
             raise ExperimentError(f"no {cls.kind}: {problems} in {text[:200]}") from error
+
+
+def digest_of(document: str) -> str:
+    """The digest of the record with this canonical JSON."""
+    return hashlib.sha256(document.encode()).hexdigest()
 
 
 @cache

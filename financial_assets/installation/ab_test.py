@@ -132,6 +132,29 @@ class ABTestState(BaseModel):
                 "it, put its file into EXTERNAL_MODELS if it was made elsewhere, or name others in ROLLOUT_POLICY"
             )
 
+    def too_few_tickers(self, tickers: int) -> tuple[str, ...]:
+        """A sentence for each question of the policy that needs more tickers than the universe has.
+
+        Parameters
+        ----------
+        tickers
+            Those of the universe.
+        """
+        # Imports scores and SciPy; a signal or a decision needs the log alone.
+        from financial_assets.experiment.metrics.choice import fewest_tickers
+
+        found: list[str] = []
+        for place, asked in enumerate(self.policy().asked):
+            needed, key = fewest_tickers(asked), f"questions[{place - 1}]" if place else "test.question"
+            if needed <= tickers:
+                continue
+            way = "name another question there" if not place else "remove that entry; the other questions are tested"
+            found.append(
+                f"ROLLOUT_POLICY: {key} asks about {asked.question}, which needs {needed} tickers, but the universe "
+                f"has {tickers}: add tickers to TICKERS or UNIVERSE_FILE, or {way}"
+            )
+        return tuple(found)
+
     def routed_sample(self) -> RoutedSample:
         """Which tickers of a session are sent as routed requests."""
         return RoutedSample(self.routed_per_session, self.seed)

@@ -24,11 +24,10 @@ from financial_assets.models.artifacts.artifact import (
     Artifact,
     check_integrity,
     export_artifact,
-    restore_artifact,
     restore_training,
 )
 from financial_assets.models.artifacts.fingerprint import fingerprint, training_data_hash
-from financial_assets.models.artifacts.registration import heal_copy, register, register_again, remember
+from financial_assets.models.artifacts.registration import heal_copy, register, register_again
 from financial_assets.models.artifacts.storage import is_finished, load_training, save_training
 from financial_assets.models.artifacts.tracked import (
     TrainedModel,
@@ -39,11 +38,11 @@ from financial_assets.models.artifacts.tracked import (
     training_datasets,
     training_run,
 )
-from financial_assets.models.external.answers import ExternalGraph
 from financial_assets.models.search.adoption import adopt
+from financial_assets.models.stored_models import StoredModels
 from financial_assets.models.training import Training, train
 from financial_assets.models.variants import Variant
-from financial_assets.tracking import MlflowRun, MlflowTracker, ModelRegistry, ModelVersion, TrackedDataset
+from financial_assets.tracking import MlflowRun, MlflowTracker, ModelRegistry, TrackedDataset
 
 __all__ = ["ModelLifecycle", "TrainedModel"]
 
@@ -51,7 +50,7 @@ _LONGEST_TRAINING_S = 3600.0
 
 
 @dataclass(frozen=True)
-class ModelLifecycle:
+class ModelLifecycle(StoredModels):
     """Where models are trained, exported and registered.
 
     Parameters
@@ -224,82 +223,6 @@ class ModelLifecycle:
                 version = register(run, self.registry, self.folder, training, identity, tags, read)
             return replace(self._restored(version, folder), reused=False, note=note)
 
-    def current_artifact(self, variant: str) -> Artifact:
-        """The registered version of the variant's current training.
-
-        Raises
-        ------
-        TrainingError
-            It was not trained, or not registered.
-        """
-        identity = read_pointer(self._pointer(variant))["fingerprint"]
-        version = self.registry.find(identity)
-        if version is None:
-            raise TrainingError(f"variant {variant!r} is trained but not registered: materialize onnx/{variant}")
-        return self._restored(version, self.folder / variant / identity)
-
-    def current_training(self, variant: str) -> TrainedModel:
-        """The variant's current training, registered or not.
-
-        Raises
-        ------
-        TrainingError
-            It was not trained.
-        """
-        pointer = read_pointer(self._pointer(variant))
-        identity = pointer["fingerprint"]
-        training = load_training(self.folder / variant / identity / TRAINING_FOLDER)
-        return TrainedModel(identity, pointer["run_id"], training, reused=True)
-
-    def artifact_of(self, version: int) -> Artifact:
-        """A registered version, fetched from the registry if its folder is gone or damaged.
-
-        Raises
-        ------
-        TrackingError
-            There is no such version.
-        ExportError
-            The registry's file is not the one that was registered.
-        """
-        registered = self.registry.get(version)
-        return self._restored(registered, self._folder_of(registered))
-
-    def training_of(self, version: int) -> Training:
-        """The training behind a registered version, fetched from the registry if its folder is gone.
-
-        Raises
-        ------
-        TrackingError
-            There is no such version.
-        TrainingError
-            Its files are damaged.
-        """
-        folder = self._folder_of(self.registry.get(version)) / TRAINING_FOLDER
-        restore_training(self.registry, version, folder)
-        return load_training(folder)
-
-    def known_model(self, version: int) -> Training | ExternalGraph:
-        """What tells how a registered version answers on past sessions: its training, or an external model's graph.
-
-        Raises
-        ------
-        TrackingError
-            There is no such version.
-        TrainingError, ExportError
-            Its files are damaged.
-        """
-        registered = self.registry.get(version)
-        if registered.tags.get("origin") != "external":
-            return self.training_of(version)
-        artifact = self.artifact_of(version)
-        return ExternalGraph(artifact.onnx_path, artifact.data_cutoff)
-
-    def _folder_of(self, version: ModelVersion) -> Path:
-        return self.folder / version.tags["variant"] / version.tags["fingerprint"]
-
-    def _pointer(self, variant: str) -> Path:
-        return self.folder / variant / "current.json"
-
     def _alone_with(self, variant: str, identity: str) -> AbstractContextManager[None]:
         """Hold the fingerprint against other processes; the kernel releases it when its holder dies."""
         return exclusive(
@@ -309,12 +232,6 @@ class ModelLifecycle:
             purpose=f"training {variant}",
             remedy="`fuser` names its process: wait for it, or end it",
         )
-
-    def _restored(self, version: ModelVersion, folder: Path) -> Artifact:
-        """The version's artefact, whole; this machine remembers its number."""
-        artifact = restore_artifact(self.registry, version, folder / ARTIFACT_FOLDER)
-        remember(folder, version)
-        return artifact
 
     def _train(
         self,

@@ -180,7 +180,10 @@ def test_daily_moves_the_clock_by_one_and_stops_there() -> None:
     job = defs.resolve_job_def("daily")
     assert job.run_config is not None
     assert dg.validate_run_config(job, job.run_config)["ops"]["raw_prices"]["config"]["advance_sessions"] == 1
-    assert dg.validate_run_config(job, job.run_config)["ops"]["predictions"]["config"] == {"replay": False, "sessions": None}
+    assert dg.validate_run_config(job, job.run_config)["ops"]["predictions"]["config"] == {
+        "replay": False,
+        "sessions": None,
+    }
     whole = dg.validate_run_config(defs.resolve_job_def("full_pipeline"))
     assert whole["ops"]["raw_prices"]["config"]["advance_sessions"] == 0
     assert whole["ops"]["predictions"]["config"] == {"replay": True}

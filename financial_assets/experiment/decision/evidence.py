@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.decision.record import Decision
@@ -22,10 +24,14 @@ from financial_assets.experiment.decision.series import (
     prediction_columns,
     series_of,
 )
+from financial_assets.experiment.keyed_rows import places
+from financial_assets.experiment.metrics.compensated import group_means
 from financial_assets.experiment.metrics.metric import Metric
-from financial_assets.experiment.metrics.paired import KEYS, PairedDays, paired_differences, rows_of
-from financial_assets.experiment.outcomes import join_outcomes
+from financial_assets.experiment.metrics.paired import KEYS, PairedDays, paired_columns, same_keys
 from financial_assets.experiment.plan.plan import ExperimentPlan
+
+Columns = dict[str, NDArray[Any]]
+"""Rows of a table as its columns, by name: ``session``, ``ticker`` and what else they say."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,7 +106,7 @@ def gather(plan: ExperimentPlan, direct: pd.DataFrame, baselines: pd.DataFrame, 
     """
     pair = direct[direct["model"].isin((plan.champion, plan.challenger)) & (direct["status"] != "pending")]
     days = tabulate(plan, pair, baselines, outcomes, first_sessions(pair))
-    return assemble(plan, days.table, days.by_ticker)
+    return assemble(plan, days)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,15 +115,19 @@ class EvidenceDays:
 
     Attributes
     ----------
-    table
-        Index session; for each series, by its name, the mean difference (NaN where there is none), ``<name>/rows`` and
-        ``<name>/unequal``; ``due`` and ``both``, predictions that should exist, and those that do.
+    sessions
+        datetime64, rising ``[session]``.
+    figures
+        For each series, by its name, the mean difference (NaN where there is none), ``<name>/rows`` and
+        ``<name>/unequal``; ``due`` and ``both``, predictions that should exist, and those that do: each ``[session]``,
+        in the order of :func:`figure_names`.
     by_ticker
         See :class:`Evidence`.
     """
 
-    table: pd.DataFrame
-    by_ticker: pd.DataFrame
+    sessions: NDArray[np.datetime64]
+    figures: Mapping[str, NDArray[Any]]
+    by_ticker: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 class SharedSeries:
@@ -127,15 +137,15 @@ class SharedSeries:
     """
 
     def __init__(self) -> None:
-        self._rows: list[tuple[Metric, pd.DataFrame]] = []
-        self._arms: tuple[pd.DataFrame, pd.DataFrame] | None = None
+        self._rows: list[tuple[Metric, Columns]] = []
+        self._arms: tuple[Columns, Columns] | None = None
 
-    def arms(self, compute: Callable[[], tuple[pd.DataFrame, pd.DataFrame]]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    def arms(self, compute: Callable[[], tuple[Columns, Columns]]) -> tuple[Columns, Columns]:
         """Challenger's and champion's rows with their outcomes, as they were made before or are now."""
         self._arms = self._arms or compute()
         return self._arms
 
-    def of(self, metric: Metric, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    def of(self, metric: Metric, compute: Callable[[], Columns]) -> Columns:
         """What was computed by this metric before, or is now."""
         # By identity: two metrics of one name may mean different things (``registry.EARLIER_METRICS``).
         found = next((rows for known, rows in self._rows if known is metric), None)
@@ -151,14 +161,15 @@ def first_sessions(pair: pd.DataFrame) -> dict[str, pd.Timestamp]:
     return dict(zip(map(str, first.index), pd.DatetimeIndex(first), strict=True))
 
 
-def series_names(plan: ExperimentPlan) -> tuple[str, ...]:
-    """The series of a plan's evidence, by the names that tables have them under."""
-    return tuple(series.name for series in series_of(plan))
-
-
 def counts_of(plan: ExperimentPlan) -> tuple[str, ...]:
     """The counts of a plan's evidence beside those of its series, by the names that tables have them under."""
     return ("due", "both") if plan.rule == 1 else ("due", "both", "inside", "ranged")
+
+
+def figure_names(plan: ExperimentPlan) -> tuple[str, ...]:
+    """All figures of a session, in the order of :class:`EvidenceDays`."""
+    series = (one.name for one in series_of(plan))
+    return (*(f"{name}{what}" for name in series for what in ("", "/rows", "/unequal")), *counts_of(plan))
 
 
 def tabulate(
@@ -186,42 +197,58 @@ def tabulate(
     shared
         Differences from the champion that another plan of the same pair has had computed from the same rows.
     """
-    outcomes = outcomes[outcomes["session"] > pd.Timestamp(plan.starts_after)]
+    settled = _columns(outcomes, map(str, outcomes.columns))
+    is_later = settled["session"] > np.datetime64(pd.Timestamp(plan.starts_after))
+    settled = settled if is_later.all() else {name: values[is_later] for name, values in settled.items()}
     if shared is None:
-        answers = [*KEYS, "model", "status", *prediction_columns(plan)]
-        challenger, champion = _arms(plan, pair[answers], outcomes[[*KEYS, *outcome_columns(plan)]])
+        answers = (*KEYS, "model", "status", *prediction_columns(plan))
+        needed = (*KEYS, *outcome_columns(plan))
+        challenger, champion = _arms(plan, _columns(pair, answers), {name: settled[name] for name in needed})
     else:
-        challenger, champion = shared.arms(partial(_arms, plan, pair, outcomes))
-    asked_for = _Sessions(None if only is None else pd.DatetimeIndex(list(only)).to_numpy(), outcomes)
-    figures, by_ticker = dict[str, np.ndarray](), pd.DataFrame()
+        challenger, champion = shared.arms(lambda: _arms(plan, _columns(pair, map(str, pair.columns)), settled))
+    asked_for = _Sessions(None if only is None else pd.DatetimeIndex(list(only)).to_numpy(), settled["session"])
+    figures, by_ticker, rivals = dict[str, NDArray[Any]](), pd.DataFrame(), _Rivals(baselines)
     for series in series_of(plan):
         if series.baseline:
-            rows = paired_differences(challenger, _baseline(baselines, series, outcomes), series.metric)
+            rival = rivals.of(series, any_due=len(settled["session"]) > 0)
+            rows = paired_columns(challenger, rival, series.metric)
         elif shared is None:
-            rows = paired_differences(challenger, champion, series.metric)
+            rows = paired_columns(challenger, champion, series.metric)
         else:
-            rows = shared.of(series.metric, partial(paired_differences, challenger, champion, series.metric))
-        by_ticker = asked_for.rows(rows) if series.name == MAIN else by_ticker
+            rows = shared.of(series.metric, partial(paired_columns, challenger, champion, series.metric))
+        by_ticker = pd.DataFrame(asked_for.rows(rows)) if series.name == MAIN else by_ticker
         figures |= _figures(series.name, rows, asked_for)
     # Rows that should exist: every session with an outcome from the first one on which the ticker was requested.
     # Counted from the outcomes, not from the log: a session on which neither arm was asked is missing too.
-    first = outcomes["ticker"].map(begun).astype("datetime64[ns]").to_numpy()
-    figures["due"] = asked_for.count(outcomes, outcomes["session"].to_numpy() >= first)
-    figures["both"] = asked_for.count(rows_of(challenger, champion))
+    never = np.datetime64("NaT")
+    first = np.array([begun.get(ticker, never) for ticker in settled["ticker"]], dtype="datetime64[ns]")
+    figures["due"] = asked_for.count(settled, settled["session"] >= first)
+    both = None if same_keys(challenger, champion) else places(challenger, champion) >= 0
+    figures["both"] = asked_for.count(challenger, both)
     if plan.rule > 1:
-        low, high, outcome = (challenger[name].to_numpy(np.float64) for name in (*RANGE, "log_return"))
-        figures["ranged"] = asked_for.count(challenger, ~(np.isnan(low) | np.isnan(high)))
+        low, high, outcome = (challenger[name].astype(np.float64) for name in (*RANGE, "log_return"))
         figures["inside"] = asked_for.count(challenger, (low <= outcome) & (outcome <= high))
-    return EvidenceDays(pd.DataFrame(figures, index=pd.DatetimeIndex(asked_for.days), copy=False), by_ticker)
+        figures["ranged"] = asked_for.count(challenger, ~(np.isnan(low) | np.isnan(high)))
+    return EvidenceDays(asked_for.days, figures, by_ticker)
 
 
-def _arms(plan: ExperimentPlan, pair: pd.DataFrame, outcomes: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _columns(frame: pd.DataFrame, names: Iterable[str]) -> Columns:
+    return {name: frame[name].to_numpy() for name in names}
+
+
+def _arms(plan: ExperimentPlan, pair: Columns, outcomes: Columns) -> tuple[Columns, Columns]:
     """Answers of challenger and champion with what became of them."""
-    _refuse_repeats(pair, "paired predictions")
-    answered, model = pair["status"].to_numpy() == "ok", pair["model"].to_numpy()
-    challenger, champion = (
-        join_outcomes(pair[answered & (model == name)], outcomes) for name in (plan.challenger, plan.champion)
-    )
+    answered, settled = pair["status"] == "ok", [name for name in outcomes if name not in KEYS]
+    found = list[Columns]()
+    for model in (plan.challenger, plan.champion):
+        asked = pair["model"] == model
+        _refuse_repeats({name: pair[name][asked] for name in KEYS}, model, "paired predictions")
+        rows = {name: values[asked & answered] for name, values in pair.items()}
+        place = places(rows, outcomes)
+        known = place >= 0
+        rows = rows if known.all() else {name: values[known] for name, values in rows.items()}
+        found.append(rows | {name: outcomes[name][place[known]] for name in settled})
+    challenger, champion = found
     return challenger, champion
 
 
@@ -232,53 +259,55 @@ class _Sessions:
     ----------
     only
         Sessions, datetime64; ``None``: all.
-    outcomes
-        What is known. Sessions without an outcome have no evidence.
+    settled
+        Sessions of the outcomes ``[outcome]``. Sessions without one have no evidence.
     """
 
-    def __init__(self, only: np.ndarray | None, outcomes: pd.DataFrame) -> None:
-        known = np.unique(outcomes["session"].to_numpy())
+    def __init__(self, only: np.ndarray | None, settled: NDArray[np.datetime64]) -> None:
+        known = np.unique(settled)
         self.days = known if only is None else known[np.isin(known, only)]
         self._is_all = len(self.days) == len(known)
 
-    def rows(self, rows: pd.DataFrame) -> pd.DataFrame:
+    def rows(self, rows: Columns) -> Columns:
         """Those of these sessions, among rows of sessions with an outcome."""
-        return rows if self._is_all else rows[np.isin(rows["session"].to_numpy(), self.days)]
+        if self._is_all:
+            return rows
+        inside = np.isin(rows["session"], self.days)
+        return {name: values[inside] for name, values in rows.items()}
 
-    def count(self, rows: pd.DataFrame, which: np.ndarray | None = None) -> np.ndarray:
+    def count(self, rows: Columns, which: NDArray[np.bool_] | None = None) -> NDArray[np.intp]:
         """How many of the rows, or of ``which`` of them, lie in each ``[session]``."""
         place = self.places(rows)
         place = place if which is None else place[which]
         return np.bincount(place[place >= 0], minlength=len(self.days))
 
-    def places(self, rows: pd.DataFrame) -> np.ndarray:
+    def places(self, rows: Columns) -> NDArray[np.intp]:
         """The session of each row, as its place in ``days``; -1 where it is none of these."""
-        session = rows["session"].to_numpy()
+        session = rows["session"]
         place = np.searchsorted(self.days, session)
         is_one = place < len(self.days)
         is_one[is_one] = self.days[place[is_one]] == session[is_one]
         return np.where(is_one, place, -1)
 
 
-def _figures(name: str, rows: pd.DataFrame, sessions: _Sessions) -> dict[str, np.ndarray]:
+def _figures(name: str, rows: Columns, sessions: _Sessions) -> dict[str, NDArray[Any]]:
     """What a series says of each session: its mean difference, its rows, and those on which the scores differ."""
-    place, means = sessions.places(rows), np.full(len(sessions.days), np.nan)
-    difference, place = rows["difference"].to_numpy()[place >= 0], place[place >= 0]
-    # pandas' mean compensates for rounding, which a sum of NumPy's does not: recorded decisions rest on its bits.
-    daily = pd.Series(difference).groupby(place, sort=True).mean()
-    means[daily.index.to_numpy(np.int64)] = daily.to_numpy()
-    counts = {"rows": place, "unequal": place[difference != 0]}
-    return {name: means} | {
-        f"{name}/{what}": np.bincount(of, minlength=len(sessions.days)) for what, of in counts.items()
+    place, count = sessions.places(rows), len(sessions.days)
+    difference, place = rows["difference"][place >= 0], place[place >= 0]
+    return {
+        name: group_means(difference, place, count),
+        f"{name}/rows": np.bincount(place, minlength=count),
+        f"{name}/unequal": np.bincount(place[difference != 0], minlength=count),
     }
 
 
-def assemble(plan: ExperimentPlan, table: pd.DataFrame, by_ticker: pd.DataFrame | None = None) -> Evidence:
-    """The evidence of the sessions of a table (:class:`EvidenceDays`), in order."""
-    found = {name: _series(table, name) for name in series_names(plan)}
+def assemble(plan: ExperimentPlan, table: EvidenceDays) -> Evidence:
+    """The evidence of some sessions, in order."""
+    sessions = pd.DatetimeIndex(table.sessions)
+    found = {series.name: _series(sessions, table.figures, series.name) for series in series_of(plan)}
     accuracy = found.get(ACCURACY, found[MAIN])
     guards = {name: accuracy if name == ACCURACY else found[f"guard {name}"] for name in guards_of(plan)}
-    counts = {name: int(table[name].sum()) for name in counts_of(plan)}
+    counts = {name: int(table.figures[name].sum()) for name in counts_of(plan)}
     days = [found[MAIN], accuracy, *(days for name, days in found.items() if name not in (MAIN, ACCURACY))]
     return Evidence(
         main=found[MAIN],
@@ -287,43 +316,54 @@ def assemble(plan: ExperimentPlan, table: pd.DataFrame, by_ticker: pd.DataFrame 
         due=counts["due"],
         missing=counts["due"] - counts["both"],
         digest=_digest(days),
-        by_ticker=pd.DataFrame() if by_ticker is None else by_ticker,
+        by_ticker=table.by_ticker,
         guards=guards,
         inside=counts.get("inside", 0),
         ranged=counts.get("ranged", 0),
     )
 
 
-def _series(table: pd.DataFrame, name: str) -> PairedDays:
-    daily = table[name].to_numpy(np.float64)
+def _series(sessions: pd.DatetimeIndex, figures: Mapping[str, NDArray[Any]], name: str) -> PairedDays:
+    daily = np.asarray(figures[name], np.float64)
     has = ~np.isnan(daily)
-    rows, unequal = (int(table[f"{name}/{what}"].to_numpy()[has].sum()) for what in ("rows", "unequal"))
-    sessions = pd.DatetimeIndex(table.index)
+    rows, unequal = (int(figures[f"{name}/{what}"][has].sum()) for what in ("rows", "unequal"))
     return PairedDays(sessions if has.all() else sessions[has], daily[has], rows, unequal)
 
 
-def _baseline(baselines: pd.DataFrame, series: Series, outcomes: pd.DataFrame) -> pd.DataFrame:
-    rows, name = baselines[baselines["model"] == series.baseline], series.baseline
-    lacking = [column for column in series.metric.answers if column not in rows]
-    if (rows.empty or lacking) and len(outcomes):
-        raise ExperimentError(
-            f"the plan wants the challenger to beat {name!r}, but there are no predictions of it: materialize the "
-            "asset `baselines`"
-        )
-    answers = list(series.metric.answers)
-    columns = {"session": "date", "ticker": "ticker", "model": "model", **{answer: answer for answer in answers}}
-    rows = pd.DataFrame({new: rows[old].to_numpy() if old in rows else np.nan for new, old in columns.items()})
-    _refuse_repeats(rows, "baseline predictions")
-    return rows
+class _Rivals:
+    """Predictions of the baselines, taken apart by baseline."""
+
+    def __init__(self, baselines: pd.DataFrame) -> None:
+        self._columns = _columns(baselines, map(str, baselines.columns))
+        self._model = self._columns["model"].astype(object)
+
+    def of(self, series: Series, *, any_due: bool) -> Columns:
+        """Those that a series compares with; a baseline is missed only if ``any_due`` outcome is known."""
+        name, answers = series.baseline, series.metric.answers
+        mine = np.flatnonzero(self._model == name)
+        lacking = [column for column in answers if column not in self._columns]
+        if (not len(mine) or lacking) and any_due:
+            raise ExperimentError(
+                f"the plan wants the challenger to beat {name!r}, but there are no predictions of it: materialize the "
+                "asset `baselines`"
+            )
+        rows = {"session": self._columns["date"][mine], "ticker": self._columns["ticker"][mine].astype(object)}
+        _refuse_repeats(rows, name, "baseline predictions")
+        nothing = np.full(len(mine), np.nan)
+        return rows | {answer: nothing if answer in lacking else self._columns[answer][mine] for answer in answers}
 
 
-def _refuse_repeats(rows: pd.DataFrame, what: str) -> None:
-    repeated = rows.duplicated([*KEYS, "model"])
+def _refuse_repeats(rows: Columns, model: str, what: str) -> None:
+    sessions, tickers = rows["session"], rows["ticker"]
+    # Most come in order, where a repeated key stands beside itself.
+    is_later = (sessions[1:] > sessions[:-1]) | ((sessions[1:] == sessions[:-1]) & (tickers[1:] > tickers[:-1]))
+    if is_later.all():
+        return
+    repeated = pd.DataFrame({"session": sessions, "ticker": tickers}).duplicated().to_numpy()
     if repeated.any():
-        first = rows[repeated].iloc[0]
-        raise ExperimentError(
-            f"{what} hold {first['model']}, {first['ticker']}, {first['session']:%Y-%m-%d} more than once"
-        )
+        first = int(np.flatnonzero(repeated)[0])
+        day = pd.Timestamp(sessions[first])
+        raise ExperimentError(f"{what} hold {model}, {tickers[first]}, {day:%Y-%m-%d} more than once")
 
 
 def _digest(series: list[PairedDays]) -> str:

@@ -14,46 +14,47 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from financial_assets.experiment import keyed_rows
 from financial_assets.experiment import outcomes as outcomes_module
 from financial_assets.experiment.decision import evidence as evidence_module
 from financial_assets.experiment.decision import looks
 from financial_assets.experiment.decision import series as series_module
-from financial_assets.experiment.decision.evidence import (
-    Evidence,
-    SharedSeries,
-    assemble,
-    counts_of,
-    first_sessions,
-    series_names,
-    tabulate,
-)
-from financial_assets.experiment.decision.guardrails import longest_of_pairs
-from financial_assets.experiment.decision.kept_evidence import (
-    STATE_ARRAYS,
-    KeptDay,
+from financial_assets.experiment.decision.evidence import Evidence, EvidenceDays, assemble, figure_names, tabulate
+from financial_assets.experiment.decision.kept import file as file_module
+from financial_assets.experiment.decision.kept import shared as shared_module
+from financial_assets.experiment.decision.kept.file import (
+    DIGEST_SIZE,
+    KeptDays,
     KeptEvidence,
+    KeptLongest,
+    arrays_in,
+    arrays_of,
     load_evidence,
     save_evidence,
 )
+from financial_assets.experiment.decision.kept.shared import DirectReader, PairRows, SessionPredictions, SharedTables
 from financial_assets.experiment.decision.record import ConfidenceSequence
-from financial_assets.experiment.decision.series import (
-    looks_back,
-    needs_scaled_outcomes,
-    outcome_columns,
-    prediction_columns,
+from financial_assets.experiment.decision.series import looks_back, needs_scaled_outcomes, outcome_columns
+from financial_assets.experiment.metrics import (
+    books,
+    compensated,
+    direction,
+    metric,
+    paired,
+    ranking,
+    registry,
+    risk,
 )
-from financial_assets.experiment.metrics import books, direction, metric, paired, ranking, registry, risk
-from financial_assets.experiment.outcomes import KnownPrices, outcome_frame, outcome_matrices
+from financial_assets.experiment.outcomes import KnownPrices
 from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.experiment.prediction_log.kept_requests import KeptRequests
 from financial_assets.experiment.prediction_log.reader import LogReader
@@ -68,108 +69,7 @@ from financial_assets.scoring import ranking as ranking_scores
 from financial_assets.scoring import risk as risk_scores
 from financial_assets.serving.bar_rules import SESSIONS_5D
 
-EVIDENCE_COLUMNS = ("session", "ticker", "model", "status", "probability_up", "latency_s")
-"""Columns of the log's direct predictions that evidence needs, beside those of the plan's metric."""
-
 _FORWARD = SESSIONS_5D  # sessions after a decision that its outcomes reach
-
-
-def evidence_columns(plan: ExperimentPlan) -> tuple[str, ...]:
-    """Columns of the log's direct predictions that a plan's evidence needs."""
-    return tuple(dict.fromkeys((*EVIDENCE_COLUMNS, *prediction_columns(plan))))
-
-
-class DirectReader(Protocol):
-    """Direct predictions: the log itself, or reads that several plans share."""
-
-    def last_direct(self) -> tuple[int, int, str]:
-        """See :meth:`.LogReader.last_direct`."""
-        ...
-
-    def direct_after(self, models: Iterable[str] | None, last: int, begun: str) -> tuple[int, set[pd.Timestamp]] | None:
-        """See :meth:`.LogReader.direct_after`."""
-        ...
-
-    def direct(
-        self,
-        models: Iterable[str] | None = None,
-        *,
-        since: pd.Timestamp | None = None,
-        until: pd.Timestamp | None = None,
-        columns: Sequence[str] | None = None,
-    ) -> pd.DataFrame:
-        """See :meth:`.LogReader.direct`."""
-        ...
-
-
-class SessionPredictions(Protocol):
-    """Daily predictions of the baselines, by session."""
-
-    @property
-    def tokens(self) -> Mapping[pd.Timestamp, str]:
-        """Session -> what changes whenever its predictions may have."""
-        ...
-
-    def of(self, sessions: Iterable[pd.Timestamp]) -> pd.DataFrame:
-        """The predictions of some sessions: ``date``, ``ticker``, ``model``, ``probability_up``."""
-        ...
-
-
-class SharedTables:
-    """What plans of one pair have in common as of one decision: the same reads of one log, the same prices."""
-
-    def __init__(self) -> None:
-        self._series: dict[tuple[object, ...], SharedSeries] = {}
-        self._matrices: dict[tuple[int, str], np.ndarray] = {}
-        self._outcomes: dict[tuple[object, ...], pd.DataFrame] = {}
-        self._rows: dict[tuple[object, ...], pd.DataFrame] = {}
-
-    def series(
-        self,
-        plan: ExperimentPlan,
-        rests_on: Iterable[pd.Timestamp],
-        asked_for: Iterable[pd.Timestamp],
-        *,
-        scaled: bool,
-    ) -> SharedSeries:
-        """Differences between the arms of a plan on the same rows.
-
-        Parameters
-        ----------
-        plan
-            Whose pair, and since when.
-        rests_on
-            The sessions whose rows they are made of, and the first and last of the prices.
-        asked_for
-            The sessions whose evidence is asked for.
-        scaled
-            Whether outcomes are given in units of the volatility as well.
-        """
-        key = (plan.champion, plan.challenger, plan.starts_after, tuple(rests_on), tuple(sorted(asked_for)), scaled)
-        return self._series.setdefault(key, SharedSeries())
-
-    def rows(self, plan: ExperimentPlan, log: DirectReader, sessions: set[pd.Timestamp]) -> pd.DataFrame:
-        """Direct predictions of a plan's pair on some sessions, pending ones among them."""
-        key = (plan.champion, plan.challenger, frozenset(sessions))
-        if key not in self._rows:
-            self._rows[key] = _rows(plan, log, sessions)
-        return self._rows[key]
-
-    def outcome_rows(self, span: PricePanel, sessions: Iterable[pd.Timestamp], *, scaled: bool) -> pd.DataFrame:
-        """Outcomes of some sessions of a span of the known ones, see :func:`.outcome_frame`."""
-        asked_for = tuple(sessions)
-        key = (span.sessions[0], span.sessions[-1], asked_for, scaled)
-        if key not in self._outcomes:
-            self._outcomes[key] = outcome_frame(span, scaled=scaled, sessions=asked_for)
-        return self._outcomes[key]
-
-    def outcomes(self, known: PricePanel, start: int, names: set[str]) -> dict[str, np.ndarray]:
-        """Outcomes of all sessions from ``start`` on, see :func:`.outcome_matrices`."""
-        lacking = {name for name in names if (start, name) not in self._matrices}
-        if lacking:
-            found = outcome_matrices(_between(known, start, len(known.sessions)), lacking)
-            self._matrices |= {(start, name): values for name, values in found.items()}
-        return {name: self._matrices[start, name] for name in names if (start, name) in self._matrices}
 
 
 @dataclass(frozen=True)
@@ -230,81 +130,66 @@ class EvidenceHistory:
         shared
             What other plans have had computed from the same reads of the log and the same prices.
         """
-        name = plan.digest
-        path = self._folder / f"{name[:32]}.npz"
-        state, arrays = load_evidence(path)
-        panel = _after(known.panel, pd.Timestamp(plan.starts_after))
-        depends_on = _depends_on(name, panel)
-        shared = shared or SharedTables()
-        digests = _outcome_digests(plan, known.panel, panel, shared)
-        read = log.last_direct()
-        pair = (plan.champion, plan.challenger)
+        name, figures = plan.digest, len(figure_names(plan))
+        path, shared = self._folder / f"{name[:32]}.npz", shared or SharedTables()
+        kept = load_evidence(path, figures)
+        first = int(known.panel.sessions.searchsorted(pd.Timestamp(plan.starts_after), side="right"))
+        panel = shared.span(known.panel, first, len(known.panel.sessions))
+        depends_on, pair = _depends_on(name, panel), (plan.champion, plan.challenger)
+        read, state = log.last_direct(), kept.state
         later = log.direct_after(pair, state.last, state.begun) if state.depends_on == depends_on else None
         if later is None or state.count + later[0] != read[1]:
-            state, arrays, later = (
-                KeptEvidence(depends_on),
-                {},
-                log.direct_after(pair, 0, "") or (0, set[pd.Timestamp]()),
-            )
-        tokens = baselines.tokens
-        touched = later[1] | {pd.Timestamp(day) for day in state.pending}
-        todo = {session for session in touched if session in panel.sessions}
-        to_come = {_iso(session) for session in touched if session > known.as_of}
-        todo |= {
-            session
-            for session, digest in digests.items()
-            if (day := state.days.get(_iso(session))) is None
-            or (day.outcomes, day.token) != (digest, tokens.get(session, ""))
-        }
-        todo = _with_followers(plan, todo, panel.sessions)
-        rows = shared.rows(plan, log, _with_past(plan, todo, panel.sessions))
-        first = _first_sessions(rows)
-        if _moves_first_sessions(state, first):
+            kept = KeptEvidence.none(depends_on, figures)
+            later = log.direct_after(pair, 0, "") or (0, set[pd.Timestamp]())
+        settled = _settled(plan, known.panel, panel, baselines, shared)
+        touched = later[1] | {pd.Timestamp(day) for day in kept.state.pending}
+        todo = {session for session in touched if session in panel.sessions} | _changed(kept.days, settled)
+        todo = _with_neighbours(plan, todo, panel.sessions, 1)
+        rows = shared.rows(plan, log, _with_neighbours(plan, todo, panel.sessions, -1))
+        if _moves_first_sessions(kept, rows):
             todo = set(panel.sessions)
-            state, rows = replace(state, first={}), shared.rows(plan, log, todo)
-            first = _first_sessions(rows)
-        state = _updated(plan, state, todo, rows, first, baselines, (known.panel, panel), digests, shared)
-        pending = tuple(sorted({*state.pending, *to_come}))
-        state = replace(state, last=read[0], count=read[1], begun=read[2], pending=pending)
-        found = assemble(plan, _table(plan, state, digests))
-        state, arrays, always_on = _watched(plan, state, arrays, found)
-        save_evidence(path, state, arrays)
-        return Gathered(found, _longest(state, known.as_of), always_on)
+            kept = replace(kept, state=replace(kept.state, first={}))
+            rows = shared.rows(plan, log, todo)
+        kept = _updated(plan, kept, todo, rows, baselines, known.panel, settled, shared)
+        to_come = {_iso(session) for session in touched if session > known.as_of}
+        pending = tuple(sorted({*kept.state.pending, *to_come}))
+        state = replace(kept.state, last=read[0], count=read[1], begun=read[2], pending=pending)
+        found = assemble(plan, _table(plan, kept.days, settled))
+        kept, always_on = _watched(plan, replace(kept, state=state), found)
+        save_evidence(path, kept)
+        return Gathered(found, _longest(kept.longest, known.as_of), always_on)
 
 
-@dataclass(frozen=True, slots=True)
-class _Span:
-    """Whose prices evidence is about, and its sessions; the prices are those of the whole panel."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Settled:
+    """The sessions of a plan that have an outcome, and what their evidence depends on beside the log.
 
-    tickers: tuple[str, ...]
-    sessions: pd.DatetimeIndex
+    Attributes
+    ----------
+    day
+        datetime64[D], rising ``[session]``.
+    outcomes
+        Digests of what their outcomes say, uint8 ``[session, DIGEST_SIZE]``.
+    tokens
+        Those of the baselines' predictions, by session.
+    """
 
-
-def _after(panel: PricePanel, session: pd.Timestamp) -> _Span:
-    """The sessions after one."""
-    return _Span(panel.tickers, panel.sessions[int(panel.sessions.searchsorted(session, side="right")) :])
-
-
-def _between(panel: PricePanel, first: int, end: int) -> PricePanel:
-    return PricePanel(
-        tickers=panel.tickers,
-        sessions=panel.sessions[first:end],
-        values=np.ascontiguousarray(panel.values[:, :, first:end]),
-        valid=np.ascontiguousarray(panel.valid[:, first:end]),
-        covariates=panel.covariates,
-    )
+    day: NDArray[np.datetime64]
+    outcomes: NDArray[np.uint8]
+    tokens: tuple[str, ...]
 
 
 @cache
 def _code() -> str:
     evidence = (evidence_module, series_module, outcomes_module, keyed_rows, market_outcomes)
-    metrics = (books, direction, metric, paired, ranking, registry, risk)
+    metrics = (books, compensated, direction, metric, paired, ranking, registry, risk)
     scores = (classification, portfolio_books, quantiles, ranking_scores, risk_scores, volatility)
     sequences = (looks, betting, capital)
-    return code_digest((*evidence, *metrics, *scores, *sequences, sys.modules[__name__]), (np, pd))
+    keeping = (file_module, shared_module, sys.modules[__name__])
+    return code_digest((*evidence, *metrics, *scores, *sequences, *keeping), (np, pd))
 
 
-def _depends_on(plan: str, panel: _Span) -> str:
+def _depends_on(plan: str, panel: PricePanel) -> str:
     """Names what all sessions depend on: code, plan (its digest), and whose rows the digests of outcomes are about."""
     return hashlib.sha256("\0".join((_code(), plan, *panel.tickers)).encode()).hexdigest()
 
@@ -318,26 +203,24 @@ def _memory(plan: ExperimentPlan) -> int:
     return CAUSAL_VOLATILITY_LOOKBACK
 
 
-def _with_past(plan: ExperimentPlan, sessions: set[pd.Timestamp], calendar: pd.DatetimeIndex) -> set[pd.Timestamp]:
-    """The sessions and, if their figures depend on it, the one before each."""
+def _with_neighbours(
+    plan: ExperimentPlan, sessions: set[pd.Timestamp], calendar: pd.DatetimeIndex, step: int
+) -> set[pd.Timestamp]:
+    """The sessions and those ``step`` places after each, where figures of a session depend on the one before it."""
     if not looks_back(plan) or not sessions:
         return sessions
-    places = calendar.get_indexer(pd.DatetimeIndex(sorted(sessions))) - 1
-    return sessions | {*calendar[places[places >= 0]]}
+    places = calendar.get_indexer(pd.DatetimeIndex(list(sessions))) + step
+    return sessions | {*calendar[places[(places >= 0) & (places < len(calendar))]]}
 
 
-def _with_followers(plan: ExperimentPlan, sessions: set[pd.Timestamp], calendar: pd.DatetimeIndex) -> set[pd.Timestamp]:
-    """The sessions and, if its figures depend on them, the one after each."""
-    if not looks_back(plan) or not sessions:
-        return sessions
-    places = calendar.get_indexer(pd.DatetimeIndex(sorted(sessions))) + 1
-    return sessions | {*calendar[places[places < len(calendar)]]}
-
-
-def _outcome_digests(
-    plan: ExperimentPlan, known: PricePanel, panel: _Span, shared: SharedTables
-) -> dict[pd.Timestamp, str]:
-    """Session of ``panel`` -> digest of what its outcomes say, for sessions with any.
+def _settled(
+    plan: ExperimentPlan,
+    known: PricePanel,
+    panel: PricePanel,
+    baselines: SessionPredictions,
+    shared: SharedTables,
+) -> _Settled:
+    """The sessions of ``panel`` with an outcome.
 
     The sign of a return is all that hits and losses of a probability depend on: prices that are rescaled after a
     dividend change returns in the last digit only.
@@ -355,119 +238,119 @@ def _outcome_digests(
     ]
     rows = np.flatnonzero(is_known.any(axis=1))
     content = np.hstack([np.ascontiguousarray(values).view(np.uint8) for values in (said, *further)])
-    return {
-        session: hashlib.blake2b(content[row], digest_size=16).hexdigest()
-        for row, session in zip(rows, panel.sessions[rows], strict=True)
-    }
+    digests = b"".join(hashlib.blake2b(row, digest_size=DIGEST_SIZE).digest() for row in content[rows])
+    tokens = shared.tokens(baselines, panel.sessions)
+    return _Settled(
+        _days(panel.sessions[rows]),
+        np.frombuffer(digests, np.uint8).reshape(len(rows), DIGEST_SIZE),
+        tuple(tokens[row] for row in rows),
+    )
 
 
-def _rows(plan: ExperimentPlan, log: DirectReader, sessions: set[pd.Timestamp]) -> pd.DataFrame:
-    """Direct predictions of the pair on some sessions, pending ones among them."""
-    columns = evidence_columns(plan)
-    pair = (plan.champion, plan.challenger)
-    if not sessions:
-        return log.direct((), columns=columns)
-    # All columns that are read for any plan: plans of one pair share what is made of them.
-    rows = log.direct(pair, since=min(sessions), until=max(sessions))
-    return rows[rows["session"].isin(list(sessions))]
+def _changed(days: KeptDays, settled: _Settled) -> set[pd.Timestamp]:
+    """Sessions with an outcome of which nothing is kept, or something that no longer holds."""
+    place = np.searchsorted(days.day, settled.day)
+    is_kept = np.isin(settled.day, days.day)
+    holds = np.zeros(len(settled.day), bool)
+    holds[is_kept] = (days.outcomes[place[is_kept]] == settled.outcomes[is_kept]).all(axis=1)
+    for own in np.flatnonzero(holds):
+        holds[own] = days.tokens[place[own]] == settled.tokens[own]
+    return {*pd.DatetimeIndex(settled.day[~holds].astype("datetime64[ns]"))}
 
 
-def _first_sessions(rows: pd.DataFrame) -> dict[str, str]:
-    """Ticker -> ISO date of the first session on which it was requested, by rows that pending ones are among."""
-    requested = first_sessions(rows[rows["status"] != "pending"])
-    return {ticker: _iso(session) for ticker, session in requested.items()}
-
-
-def _moves_first_sessions(state: KeptEvidence, found: Mapping[str, str]) -> bool:
+def _moves_first_sessions(kept: KeptEvidence, rows: PairRows) -> bool:
     """Whether a ticker was requested earlier than was known, so that more of its predictions were due."""
-    newest = max(state.days, default="")
+    first, newest = kept.state.first, str(kept.days.day[-1]) if len(kept.days.day) else ""
     return any(
-        day < state.first.get(ticker, "") or (ticker not in state.first and day <= newest)
-        for ticker, day in found.items()
+        _iso(session) < first.get(ticker, "") or (ticker not in first and _iso(session) <= newest)
+        for ticker, session in rows.first.items()
     )
 
 
 def _updated(
     plan: ExperimentPlan,
-    state: KeptEvidence,
+    kept: KeptEvidence,
     todo: set[pd.Timestamp],
-    rows: pd.DataFrame,
-    requested: Mapping[str, str],
+    rows: PairRows,
     baselines: SessionPredictions,
-    panels: tuple[PricePanel, _Span],
-    digests: Mapping[pd.Timestamp, str],
+    known: PricePanel,
+    settled: _Settled,
     shared: SharedTables,
 ) -> KeptEvidence:
-    """The state after the sessions ``todo`` were tabulated again; ``panels`` are the whole one and the evidence's."""
+    """What is kept after the sessions ``todo`` were tabulated again."""
     if not todo:
-        return state
-    pair = rows[rows["status"] != "pending"]
-    first = {**requested, **{ticker: min(day, requested.get(ticker, day)) for ticker, day in state.first.items()}}
-    due = [session for session in todo if session in digests]
-    again = {_iso(session) for session in todo}
-    days = {day: kept for day, kept in state.days.items() if day not in again}
-    if due:
-        whole, panel = panels
-        needed = sorted(_with_past(plan, set(due), panel.sessions))
-        places = whole.sessions.get_indexer(pd.DatetimeIndex(needed))
-        span = _between(whole, max(int(places.min()) - _memory(plan), 0), int(places.max()) + 1 + _FORWARD)
-        scaled = needs_scaled_outcomes(plan)
-        known = shared.outcome_rows(span, needed, scaled=scaled)
-        begun = {ticker: pd.Timestamp(day) for ticker, day in first.items()}
-        series = shared.series(plan, (*needed, span.sessions[0], span.sessions[-1]), due, scaled=scaled)
-        table = tabulate(plan, pair, baselines.of(needed), known, begun, only=due, shared=series).table
-        tokens = baselines.tokens
-        for session, figures in _by_session(table).items():
-            days[_iso(session)] = KeptDay(digests[session], tokens.get(session, ""), figures)
-    longest = {day: kept for day, kept in state.longest.items() if day not in again}
-    longest |= {_iso(session): figures for session, figures in _by_session(longest_of_pairs(plan, rows)).items()}
-    pending = {_iso(session) for session in rows.loc[rows["status"] == "pending", "session"]}
-    pending |= {day for day in state.pending if day not in again}
-    return replace(state, days=days, first=first, longest=longest, pending=tuple(sorted(pending)))
+        return kept
+    first = {ticker: _iso(session) for ticker, session in rows.first.items()}
+    first |= {ticker: min(day, first.get(ticker, day)) for ticker, day in kept.state.first.items()}
+    again = np.sort(_days(pd.DatetimeIndex(list(todo))))
+    due = np.flatnonzero(np.isin(settled.day, again))
+    new = KeptDays.none(len(figure_names(plan)))
+    if len(due):
+        table = _tabulated(plan, settled.day[due], rows, first, baselines, known, shared)
+        figures = np.column_stack([table.figures[name] for name in figure_names(plan)]).astype(np.float64)
+        new = KeptDays(settled.day[due], settled.outcomes[due], figures, tuple(settled.tokens[row] for row in due))
+    longest = rows.longest
+    scored = KeptLongest(
+        _days(pd.DatetimeIndex(longest.index)), tuple(map(str, longest.columns)), longest.to_numpy(np.float64)
+    )
+    gone = np.union1d(again, scored.day)
+    open_now = {_iso(session) for session in rows.pending}
+    iso_again = {str(day) for day in again}
+    pending = open_now | {day for day in kept.state.pending if day not in iso_again}
+    state = replace(kept.state, first=first, pending=tuple(sorted(pending)))
+    return replace(
+        kept, state=state, days=kept.days.with_days(again, new), longest=kept.longest.with_days(gone, scored)
+    )
 
 
-def _by_session(table: pd.DataFrame) -> dict[pd.Timestamp, dict[str, float | None]]:
-    """The rows of a table by its index, ``None`` for NaN."""
-    names, sessions = list(map(str, table.columns)), pd.DatetimeIndex(table.index)
-    rows = [[None if pd.isna(value) else value for value in row] for row in table.astype(object).to_numpy().tolist()]
-    return {session: dict(zip(names, row, strict=True)) for session, row in zip(sessions, rows, strict=True)}
+def _tabulated(
+    plan: ExperimentPlan,
+    due: NDArray[np.datetime64],
+    rows: PairRows,
+    first: Mapping[str, str],
+    baselines: SessionPredictions,
+    known: PricePanel,
+    shared: SharedTables,
+) -> EvidenceDays:
+    """The evidence of the sessions ``due``."""
+    asked_for = list(pd.DatetimeIndex(due.astype("datetime64[ns]")))
+    after = known.sessions[int(known.sessions.searchsorted(pd.Timestamp(plan.starts_after), side="right")) :]
+    needed = sorted(_with_neighbours(plan, set(asked_for), after, -1))
+    places = known.sessions.get_indexer(pd.DatetimeIndex(needed))
+    end = min(int(places.max()) + 1 + _FORWARD, len(known.sessions))
+    span = shared.span(known, max(int(places.min()) - _memory(plan), 0), end)
+    scaled = needs_scaled_outcomes(plan)
+    outcomes = shared.outcome_rows(span, needed, scaled=scaled)
+    begun = {ticker: pd.Timestamp(day) for ticker, day in first.items()}
+    series = shared.series(plan, (*needed, span.sessions[0], span.sessions[-1]), asked_for, scaled=scaled)
+    predicted = shared.predictions(baselines, needed)
+    return tabulate(plan, rows.complete, predicted, outcomes, begun, only=asked_for, shared=series)
 
 
-def _table(plan: ExperimentPlan, state: KeptEvidence, digests: Mapping[pd.Timestamp, str]) -> pd.DataFrame:
+def _table(plan: ExperimentPlan, days: KeptDays, settled: _Settled) -> EvidenceDays:
     """The figures of all sessions with an outcome, in order."""
-    sessions = sorted(digests)
-    rows = [state.days[_iso(session)].figures for session in sessions]
-    columns = dict[str, np.ndarray]()
-    for name in series_names(plan):
-        columns[name] = np.array([row[name] for row in rows], dtype=np.float64)
-        counts = f"{name}/rows", f"{name}/unequal"
-        columns |= {count: np.array([row[count] for row in rows], dtype=np.int64) for count in counts}
-    columns |= {name: np.array([row[name] for row in rows], dtype=np.int64) for name in counts_of(plan)}
-    return pd.DataFrame(columns, index=pd.DatetimeIndex(sessions))
+    kept = days.figures[np.isin(days.day, settled.day)]
+    # By columns: means over the days must meet them one after the other in memory, as they always have.
+    figures = dict(zip(figure_names(plan), np.ascontiguousarray(kept.T), strict=True))
+    return EvidenceDays(settled.day.astype("datetime64[ns]"), figures)
 
 
-def _longest(state: KeptEvidence, as_of: pd.Timestamp) -> pd.DataFrame:
-    days = sorted(day for day in state.longest if day <= _iso(as_of))
-    models = sorted({model for day in days for model in state.longest[day]})
-    seconds = [[state.longest[day].get(model) for model in models] for day in days]
-    values = np.array(seconds, dtype=np.float64).reshape(len(days), len(models))
-    return pd.DataFrame(values, index=pd.DatetimeIndex(days), columns=models)
+def _longest(kept: KeptLongest, as_of: pd.Timestamp) -> pd.DataFrame:
+    due = kept.day <= np.datetime64(as_of, "D")
+    index = pd.DatetimeIndex(kept.day[due].astype("datetime64[ns]"))
+    return pd.DataFrame(kept.seconds[due], index=index, columns=list(kept.models))
 
 
-def _watched(
-    plan: ExperimentPlan, state: KeptEvidence, arrays: Mapping[str, np.ndarray], evidence: Evidence
-) -> tuple[KeptEvidence, Mapping[str, np.ndarray], ConfidenceSequence]:
+def _watched(plan: ExperimentPlan, kept: KeptEvidence, evidence: Evidence) -> tuple[KeptEvidence, ConfidenceSequence]:
     """The confidence sequence; only days after those whose state is kept are played."""
-    reached: list[BettingSequence] = []
+    state, reached = kept.state, list[BettingSequence]()
 
     def extend(start: BettingSequence, days: np.ndarray) -> BettingSequence:
         count = state.watched
-        is_same = (
-            0 < count <= len(days) and _digest(days[:count]) == state.watched_digest and set(arrays) == {*STATE_ARRAYS}
-        )
-        if is_same and arrays["up"].shape == start.up.shape:
-            start = replace(start, days=count, total=state.total, **{name: arrays[name] for name in STATE_ARRAYS})
-            days = days[count:]
+        is_same = 0 < count <= len(days) and _digest(days[:count]) == state.watched_digest
+        arrays = arrays_in(kept.sequence, start) if is_same and kept.sequence is not None else None
+        if arrays is not None:
+            start, days = replace(start, days=count, total=state.total, **arrays), days[count:]
         reached.append(start.extend(map(float, days)))
         return reached[-1]
 
@@ -475,11 +358,15 @@ def _watched(
     end = reached[0]
     days = looks.clipped(evidence.main.differences, plan.bound)
     state = replace(state, watched=end.days, watched_digest=_digest(days), total=end.total)
-    return state, {name: getattr(end, name) for name in STATE_ARRAYS}, always_on
+    return replace(kept, state=state, sequence=arrays_of(end)), always_on
 
 
 def _digest(days: np.ndarray) -> str:
     return hashlib.sha256(np.asarray(days, dtype="<f8").tobytes()).hexdigest()
+
+
+def _days(sessions: pd.DatetimeIndex) -> NDArray[np.datetime64]:
+    return sessions.to_numpy().astype("datetime64[D]")
 
 
 def _iso(session: pd.Timestamp) -> str:

@@ -7,17 +7,17 @@ sessions, so that a session's figure needs the rows of that session and of the o
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from financial_assets.experiment.metrics.metric import Metric, Unit
+from financial_assets.experiment.keyed_rows import places
+from financial_assets.experiment.metrics.metric import Metric, Rows, Unit
 from financial_assets.portfolio.books import positions_from_probabilities
 
 COST_BPS = 5.0
 """Flat cost per side in basis points of what is traded, the same for all plans: it is part of what is registered."""
 
 
-def book_returns(rows: pd.DataFrame, positions: NDArray[np.float64], cost_bps: float = COST_BPS) -> NDArray[np.float64]:
+def book_returns(rows: Rows, positions: NDArray[np.float64], cost_bps: float = COST_BPS) -> NDArray[np.float64]:
     """What each position earns from the open of t+1 to the open of t+2, less the cost of the change to it.
 
     Parameters
@@ -34,14 +34,17 @@ def book_returns(rows: pd.DataFrame, positions: NDArray[np.float64], cost_bps: f
     ndarray
         Simple returns ``[row]``, as shares of a ticker's part of the capital.
     """
-    keys = pd.MultiIndex.from_arrays([rows["session"], rows["ticker"]])
-    before = keys.get_indexer(pd.MultiIndex.from_arrays([rows["previous"], rows["ticker"]]))
+    ticker = np.asarray(rows["ticker"], object)
+    before = places(
+        {"session": np.asarray(rows["previous"]), "ticker": ticker},
+        {"session": np.asarray(rows["session"]), "ticker": ticker},
+    )
     had = np.where(before >= 0, positions[before], 0.0)
-    return positions * rows["traded_return"].to_numpy(np.float64) - cost_bps * 1e-4 * np.abs(positions - had)
+    return positions * np.asarray(rows["traded_return"], np.float64) - cost_bps * 1e-4 * np.abs(positions - had)
 
 
-def _profit(rows: pd.DataFrame) -> NDArray[np.float64]:
-    return book_returns(rows, positions_from_probabilities(rows["probability_up"].to_numpy(np.float64)))
+def _profit(rows: Rows) -> NDArray[np.float64]:
+    return book_returns(rows, positions_from_probabilities(np.asarray(rows["probability_up"], np.float64)))
 
 
 PROFIT = Metric(

@@ -106,6 +106,15 @@ def choose_metric(
     return MetricChoice(cast(PairedMetric, best), why, ratios)
 
 
+def fewest_tickers(asked: QuestionPolicy) -> int:
+    """Tickers that a universe needs for a question to be asked."""
+    return min(metric.fewest_tickers for metric in _candidates(asked))
+
+
+def _candidates(asked: QuestionPolicy) -> tuple[Metric, ...]:
+    return metrics_of(asked.question) if asked.metric == "auto" else (METRICS[asked.metric],)
+
+
 def choose(
     asked: QuestionPolicy, measured: MeasuredDays, *, drift: float, horizon: int
 ) -> tuple[MetricChoice, DailyDeviation]:
@@ -129,12 +138,9 @@ def choose(
         The universe has too few tickers for it, a baseline of each metric forecasts nothing, or nothing was measured
         and nothing can be assumed.
     """
-    candidates = metrics_of(asked.question) if asked.metric == "auto" else (METRICS[asked.metric],)
-    enough = [metric for metric in candidates if metric.fewest_tickers <= measured.tickers]
+    enough = [metric for metric in _candidates(asked) if metric.fewest_tickers <= measured.tickers]
     if not enough:
-        fewest = min(metric.fewest_tickers for metric in candidates)
-        universe = f"the universe has {measured.tickers}"
-        raise UnaskableError(f"it needs {fewest} tickers, and {universe}")
+        raise UnaskableError(f"it needs {fewest_tickers(asked)} tickers, and the universe has {measured.tickers}")
     heard = [metric for metric in enough if not measured.silent.keys() & set(metric.baselines)]
     if not heard:
         name = next(name for name in enough[0].baselines if name in measured.silent)

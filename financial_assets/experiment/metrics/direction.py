@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from financial_assets.experiment.metrics.metric import Metric, Unit
+from financial_assets.experiment.metrics.metric import Metric, Rows, Unit
 from financial_assets.scoring.classification import hits, log_losses, squared_errors
 
 BASELINES = ("majority", "logistic")
 """What a direction must be compared with: the commoner side, and a linear model of the same features."""
 
 
-def _accuracy(rows: pd.DataFrame) -> NDArray[np.float64]:
-    return hits(_probability(rows), rows["up"].to_numpy(bool)).astype(np.float64)
+def _accuracy(rows: Rows) -> NDArray[np.float64]:
+    return hits(_probability(rows), np.asarray(rows["up"], bool)).astype(np.float64)
 
 
-def _brier(rows: pd.DataFrame) -> NDArray[np.float64]:
-    return -squared_errors(_probability(rows), rows["up"].to_numpy(bool))
+def _brier(rows: Rows) -> NDArray[np.float64]:
+    return -squared_errors(_probability(rows), np.asarray(rows["up"], bool))
 
 
-def _log_loss(rows: pd.DataFrame) -> NDArray[np.float64]:
-    return -log_losses(_probability(rows), rows["up"].to_numpy(bool))
+def _log_loss(rows: Rows) -> NDArray[np.float64]:
+    return -log_losses(_probability(rows), np.asarray(rows["up"], bool))
 
 
-def _probability(rows: pd.DataFrame) -> NDArray[np.float64]:
-    return rows["probability_up"].to_numpy(np.float64)
+def _probability(rows: Rows) -> NDArray[np.float64]:
+    return np.asarray(rows["probability_up"], np.float64)
 
 
 # A forecaster who is right two points more often than one half, and knows it, gains .02 ** 2 in Brier score and twice

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,10 @@ Question = Literal["direction", "ranking", "risk"]
 """What a plan asks of two models: who names the direction better, who orders the universe better, who knows the risk
 better."""
 
-Scores = Callable[[pd.DataFrame], NDArray[np.float64]]
+Rows = Mapping[str, NDArray[Any]] | pd.DataFrame
+"""Column -> its values ``[row]``. A day has few rows, and a frame of them costs more than their scores."""
+
+Scores = Callable[[Rows], NDArray[np.float64]]
 """From rows with ``session``, ``ticker``, answers and outcomes, without gaps, to the score of each ``[row]``."""
 
 CLIP_DEVIATIONS = 8.0

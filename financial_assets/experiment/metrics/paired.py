@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from financial_assets.experiment.metrics.metric import Metric
+from financial_assets.experiment.keyed_rows import places
+from financial_assets.experiment.metrics.compensated import group_means
+from financial_assets.experiment.metrics.metric import Metric, Rows
 
 KEYS = ["session", "ticker"]
 """What identifies a row of a forecaster."""
@@ -58,32 +62,38 @@ def paired_differences(first: pd.DataFrame, second: pd.DataFrame, metric: Metric
     pandas.DataFrame
         ``session``, ``ticker``, ``difference``, in the order of ``first``.
     """
+    return pd.DataFrame(paired_columns(first, second, metric), copy=False)
+
+
+def paired_columns(first: Rows, second: Rows, metric: Metric) -> dict[str, NDArray[Any]]:
+    """:func:`paired_differences` as columns: of the few rows of a day, frames would cost more than the scores."""
     answers, outcomes = [*metric.answers], [name for name in metric.outcomes if name != "previous"]
-    if same_keys(first, second):  # row by row the same bars: nothing to join
-        known = _without_gaps(first, [*answers, *outcomes]) & _without_gaps(second, answers)
-        ours, theirs = (frame if known.all() else frame[known] for frame in (first, second))
+    ours = {name: np.asarray(first[name]) for name in (*KEYS, *metric.outcomes)} | _numbers(first, answers)
+    theirs = {name: np.asarray(second[name]) for name in KEYS} | _numbers(second, answers)
+    known = _without_gaps(ours, [*answers, *outcomes])
+    if same_keys(ours, theirs):  # row by row the same bars: nothing to join
+        known &= _without_gaps(theirs, answers)
     else:
-        ours, theirs = without_gaps(first, [*answers, *outcomes]), without_gaps(second, answers)
-        ours = ours.merge(theirs[KEYS], on=KEYS, validate="1:1")
-        theirs = ours[KEYS].merge(theirs[[*KEYS, *answers]], on=KEYS, validate="1:1")
-    if metric.fewest_tickers > 1:
-        _, place, sizes = np.unique(ours["session"].to_numpy(), return_inverse=True, return_counts=True)
-        enough = sizes[place] >= metric.fewest_tickers
-        ours, theirs = (frame if enough.all() else frame[enough] for frame in (ours, theirs))
-    keys = {name: ours[name].to_numpy() for name in KEYS}
-    if ours.empty:
-        return pd.DataFrame({**keys, "difference": np.empty(0)})
-    settled = keys | {name: ours[name].to_numpy() for name in metric.outcomes}
-    # Frames of columns as they are: a day has few rows, and slicing and joining frames would cost more than the scores.
-    one, other = (
-        np.asarray(metric.scores(pd.DataFrame(settled | _numbers(frame, answers), copy=False)))
-        for frame in (ours, theirs)
-    )
-    return pd.DataFrame({**keys, "difference": one - other}, copy=False)
+        place = places(ours, theirs)
+        places(theirs, ours)  # refuses repeats among ours as well
+        known &= place >= 0
+        ours = {name: values[known] for name, values in ours.items()}
+        theirs = {name: values[place[known]] for name, values in theirs.items()}
+        known = _without_gaps(theirs, answers)
+    if metric.fewest_tickers > 1 and known.any():
+        _, session = np.unique(ours["session"], return_inverse=True)
+        known &= np.bincount(session, weights=known)[session] >= metric.fewest_tickers
+    if not known.all():
+        ours, theirs = ({name: values[known] for name, values in one.items()} for one in (ours, theirs))
+    keys = {name: ours[name] for name in KEYS}
+    if not len(ours["session"]):
+        return {**keys, "difference": np.empty(0)}
+    one, other = metric.scores(ours), metric.scores(ours | {name: theirs[name] for name in answers})
+    return {**keys, "difference": np.asarray(one) - np.asarray(other)}
 
 
-def _numbers(frame: pd.DataFrame, names: Sequence[str]) -> dict[str, np.ndarray]:
-    return {name: frame[name].to_numpy(np.float64) for name in names}
+def _numbers(rows: Rows, names: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+    return {name: np.asarray(rows[name], np.float64) for name in names}
 
 
 def daily_means(rows: pd.DataFrame) -> PairedDays:
@@ -93,9 +103,10 @@ def daily_means(rows: pd.DataFrame) -> PairedDays:
     """
     if rows.empty:
         return PairedDays(pd.DatetimeIndex([]), np.empty(0), 0, 0)
-    daily = rows["difference"].groupby(rows["session"].to_numpy(), sort=True).mean()
-    unequal = int(np.count_nonzero(rows["difference"]))
-    return PairedDays(pd.DatetimeIndex(daily.index), daily.to_numpy(np.float64), len(rows), unequal)
+    difference = rows["difference"].to_numpy(np.float64)
+    sessions, place = np.unique(rows["session"].to_numpy(), return_inverse=True)
+    means = group_means(difference, place, len(sessions))
+    return PairedDays(pd.DatetimeIndex(sessions), means, len(rows), int(np.count_nonzero(difference)))
 
 
 def paired_days(first: pd.DataFrame, second: pd.DataFrame, metric: Metric) -> PairedDays:
@@ -114,16 +125,16 @@ def without_gaps(rows: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     return rows if known.all() else rows[known]
 
 
-def _without_gaps(rows: pd.DataFrame, columns: Sequence[str]) -> np.ndarray:
-    return np.logical_and.reduce([_is_known(rows[name].to_numpy()) for name in columns])
+def _without_gaps(rows: Rows, columns: Sequence[str]) -> NDArray[np.bool_]:
+    return np.logical_and.reduce([_is_known(np.asarray(rows[name])) for name in columns])
 
 
-def _is_known(values: np.ndarray) -> np.ndarray:
+def _is_known(values: NDArray[Any]) -> NDArray[np.bool_]:
+    if values.dtype.kind == "b":
+        return np.ones(len(values), bool)
     return ~np.isnan(values) if values.dtype.kind == "f" else np.asarray(pd.notna(values))
 
 
-def same_keys(first: pd.DataFrame, second: pd.DataFrame) -> bool:
-    """Whether two frames have the same sessions and tickers in the same order, so that no merge is needed."""
-    return len(first) == len(second) and all(
-        np.array_equal(first[name].to_numpy(), second[name].to_numpy()) for name in KEYS
-    )
+def same_keys(first: Rows, second: Rows) -> bool:
+    """Whether two tables have the same sessions and tickers in the same order, so that there is nothing to join."""
+    return all(np.array_equal(np.asarray(first[name]), np.asarray(second[name])) for name in KEYS)

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from financial_assets.experiment.metrics.books import book_returns
-from financial_assets.experiment.metrics.metric import Metric, Unit
+from financial_assets.experiment.metrics.metric import Metric, Rows, Unit
 from financial_assets.portfolio.books import long_short
 from financial_assets.scoring.ranking import information_coefficients
 
@@ -22,7 +22,7 @@ FEWEST_TICKERS = 20
 _Figure = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
 
 
-def _rank_ic(rows: pd.DataFrame) -> NDArray[np.float64]:
+def _rank_ic(rows: Rows) -> NDArray[np.float64]:
     """Spearman's correlation of score and outcome over the session, on each of its rows."""
 
     def figure(score: NDArray[np.float64], outcome: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -33,7 +33,7 @@ def _rank_ic(rows: pd.DataFrame) -> NDArray[np.float64]:
     return _by_session(rows, "excess", figure)
 
 
-def _excess_accuracy(rows: pd.DataFrame) -> NDArray[np.float64]:
+def _excess_accuracy(rows: Rows) -> NDArray[np.float64]:
     """Whether a ticker is on the side of the session's median that its score names; one half where it names none."""
 
     def figure(score: NDArray[np.float64], outcome: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -43,7 +43,7 @@ def _excess_accuracy(rows: pd.DataFrame) -> NDArray[np.float64]:
     return _by_session(rows, "excess", figure)
 
 
-def _long_short(rows: pd.DataFrame) -> NDArray[np.float64]:
+def _long_short(rows: Rows) -> NDArray[np.float64]:
     """Net return of being long the best fifth and short the worst, the capital being the sum of both sides."""
 
     def figure(score: NDArray[np.float64], _outcome: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -53,14 +53,15 @@ def _long_short(rows: pd.DataFrame) -> NDArray[np.float64]:
     return book_returns(rows, _by_session(rows, "traded_return", figure))
 
 
-def _by_session(rows: pd.DataFrame, outcome: str, figure: _Figure) -> NDArray[np.float64]:
+def _by_session(rows: Rows, outcome: str, figure: _Figure) -> NDArray[np.float64]:
     """A figure of the scores and outcomes of each session, by ticker within it, in the order of ``rows``."""
     # Sorted and one session at a time: sums of floats depend on their order and on what stands beside them.
-    order = np.lexsort((pd.factorize(rows["ticker"], sort=True)[0], rows["session"].to_numpy()))
-    score, happened = (rows[name].to_numpy(np.float64)[order] for name in ("excess_return", outcome))
-    starts = np.flatnonzero(np.diff(rows["session"].to_numpy()[order].astype(np.int64), prepend=-1))
-    found = np.empty(len(rows))
-    for first, last in zip(starts, [*starts[1:], len(rows)], strict=True):
+    session = np.asarray(rows["session"])
+    order = np.lexsort((pd.factorize(np.asarray(rows["ticker"], object), sort=True)[0], session))
+    score, happened = (np.asarray(rows[name], np.float64)[order] for name in ("excess_return", outcome))
+    starts = np.flatnonzero(np.diff(session[order].astype(np.int64), prepend=-1))
+    found = np.empty(len(session))
+    for first, last in zip(starts, [*starts[1:], len(session)], strict=True):
         found[order[first:last]] = figure(score[first:last], happened[first:last])
     return found
 

@@ -7,13 +7,13 @@ differences of QLIKE and of the joint loss of value at risk and expected shortfa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from financial_assets.experiment.metrics.metric import Metric, Unit
+from financial_assets.experiment.metrics.metric import Metric, Rows, Unit
 from financial_assets.experiment.prediction_log.schema import QUANTILE_5D_COLUMNS, QUANTILE_COLUMNS
 from financial_assets.scoring.quantiles import QUANTILE_LEVELS, normalised_pinball_losses, pinball_losses
 from financial_assets.scoring.risk import joint_tail_losses, shortfall_between_quantiles
@@ -45,35 +45,40 @@ def implied_deviation(quantiles: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.maximum((low / _Z_90 + outer / _Z_98) / 4, _LEAST_DEVIATION)
 
 
-def _pinball_in_return(rows: pd.DataFrame) -> NDArray[np.float64]:
-    outcome = rows["log_return"].to_numpy(np.float64)
+def _pinball_in_return(rows: Rows) -> NDArray[np.float64]:
+    outcome = np.asarray(rows["log_return"], np.float64)
     # Summed level by level: recorded decisions rest on these bits.
     losses = [
-        pinball_losses(outcome, rows[column].to_numpy(np.float64), level)
+        pinball_losses(outcome, np.asarray(rows[column], np.float64), level)
         for column, level in zip(QUANTILE_COLUMNS, QUANTILE_LEVELS, strict=True)
     ]
     return -np.mean(losses, axis=0)
 
 
-def _pinball(rows: pd.DataFrame, horizon: int) -> NDArray[np.float64]:
+def _pinball(rows: Rows, horizon: int) -> NDArray[np.float64]:
     columns, outcome = _COLUMNS[horizon]
-    unit = rows["volatility"].to_numpy(np.float64) * horizon**0.5
-    return -normalised_pinball_losses(rows[outcome], rows[list(columns)].to_numpy(np.float64), unit)
+    unit = np.asarray(rows["volatility"], np.float64) * horizon**0.5
+    return -normalised_pinball_losses(np.asarray(rows[outcome], np.float64), _matrix(rows, columns), unit)
 
 
-def _qlike(rows: pd.DataFrame, horizon: int) -> NDArray[np.float64]:
+def _qlike(rows: Rows, horizon: int) -> NDArray[np.float64]:
     columns, outcome = _COLUMNS[horizon]
-    variance = np.square(implied_deviation(rows[list(columns)].to_numpy(np.float64)))
-    return -qlike_losses(np.square(rows[outcome].to_numpy(np.float64)), variance)
+    variance = np.square(implied_deviation(_matrix(rows, columns)))
+    return -qlike_losses(np.square(np.asarray(rows[outcome], np.float64)), variance)
 
 
-def _tail(rows: pd.DataFrame, horizon: int) -> NDArray[np.float64]:
+def _tail(rows: Rows, horizon: int) -> NDArray[np.float64]:
     columns, outcome = _COLUMNS[horizon]
-    quantiles = rows[list(columns[:2])].to_numpy(np.float64)
+    quantiles = _matrix(rows, columns[:2])
     far, near = quantiles.min(axis=1), quantiles.max(axis=1)  # the loss is of an ordered pair
     # A tail that is forecast to hold no loss has no such loss; it is taken as one of a basis point.
     shortfall = np.minimum(shortfall_between_quantiles(far, near, at=TAIL), -_LEAST_DEVIATION)
-    return -joint_tail_losses(rows[outcome].to_numpy(np.float64), np.maximum(near, shortfall), shortfall, TAIL)
+    return -joint_tail_losses(np.asarray(rows[outcome], np.float64), np.maximum(near, shortfall), shortfall, TAIL)
+
+
+def _matrix(rows: Rows, columns: Sequence[str]) -> NDArray[np.float64]:
+    """Columns beside each other ``[row, column]``, each of them contiguous."""
+    return np.stack([np.asarray(rows[column], np.float64) for column in columns]).T
 
 
 def _metric(name: str, title: str, unit: Unit, horizon: int, places: slice, plausible_effect: float) -> Metric:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -125,13 +125,47 @@ def measured_days(
     metrics
         Those of one question.
     """
-    block = Block.of(champion, challenger, panel)
-    if block is None:
-        return MeasuredDays({}, tickers)
-    outcomes = outcome_frame(block.known, scaled=True)
-    scored, rival = block_answers(challenger, block).merge(outcomes, on=KEYS), block_answers(champion, block)
+    answered = AnsweredBlock.of(champion, challenger, panel, baselines)
+    return MeasuredDays({}, tickers) if answered is None else days_of(answered, metrics, tickers)
+
+
+@dataclass(frozen=True, eq=False)
+class AnsweredBlock:
+    """What two models answered on the days that are no evidence: asked once, measured for every question.
+
+    Attributes
+    ----------
+    block
+        The days.
+    scored, rival
+        Answers of the challenger with their outcomes, and of the champion.
+    baselines
+        Answers of the baselines; ``None``: not known.
+    """
+
+    block: Block
+    scored: pd.DataFrame
+    rival: pd.DataFrame
+    baselines: pd.DataFrame | None
+
+    @classmethod
+    def of(
+        cls, champion: KnownModel, challenger: KnownModel, panel: PricePanel, baselines: pd.DataFrame | None = None
+    ) -> AnsweredBlock | None:
+        """Those of two models, see :func:`measured_days`; ``None`` where there are no days to ask about."""
+        block = Block.of(champion, challenger, panel)
+        if block is None:
+            return None
+        outcomes = outcome_frame(block.known, scaled=True)
+        scored = block_answers(challenger, block).merge(outcomes, on=KEYS)
+        rows = None if baselines is None else baselines.rename(columns={"date": "session"})
+        return cls(block, scored, block_answers(champion, block), rows)
+
+
+def days_of(answered: AnsweredBlock, metrics: Sequence[Metric], tickers: int) -> MeasuredDays:
+    """:func:`measured_days` of models that were asked before."""
+    block, scored, rival, rows = answered.block, answered.scored, answered.rival, answered.baselines
     guards = {name: paired_days(scored, rival, guard) for name, guard in GUARDS.items()}
-    rows = None if baselines is None else baselines.rename(columns={"date": "session"})
     found, alike, most = dict[str, DailyDeviation](), set[str](), 0
     for metric in metrics:
         days = paired_days(scored, rival, metric)

@@ -334,15 +334,15 @@ def make_plan(
     Raises
     ------
     ExperimentError
-        It is no challenger of this epoch, no error probability is left, no metric is chosen, or the margin lies beyond
-        any difference that could be seen.
+        It is not a challenger of this epoch, no error probability is left, no metric is chosen, or the margin lies
+        beyond any difference that could be seen.
     """
     # Whoever reads recorded plans, as every command does, need not wait for scipy.
     from financial_assets.experiment.statistics import long_run
 
     if challenger is None or challenger not in epoch.challengers:
         who = "nobody" if challenger is None else challenger.model
-        raise ExperimentError(f"{who} is no challenger of weight epoch {epoch.number}: there is nothing to test")
+        raise ExperimentError(f"{who} is not a challenger of weight epoch {epoch.number}: there is nothing to test")
     asked = asked or policy.asked[0]
     name = asked.metric if choice is None else choice.metric
     if name == "auto":

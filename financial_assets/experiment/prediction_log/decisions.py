@@ -16,6 +16,7 @@ from sqlalchemy.engine import Connection, Engine
 from financial_assets.errors import LogError
 from financial_assets.experiment.allocation.record import AllocationRecord
 from financial_assets.experiment.arms import WeightEpoch
+from financial_assets.experiment.canonical import digest_of
 from financial_assets.experiment.decision.record import Decision
 from financial_assets.experiment.metrics.metric import Question
 from financial_assets.experiment.plan.plan import ExperimentPlan
@@ -155,7 +156,8 @@ class DecisionWriter(DecisionReader):
 
     def record_decision(self, decision: Decision) -> bool:
         """Record a decision permanently; returns whether it is new."""
-        digest = decision.digest
+        document = decision.to_json()
+        digest = digest_of(document)
         with transaction(self.engine, write=True) as connection:
             if _is_recorded(connection, digest):
                 return False
@@ -165,7 +167,7 @@ class DecisionWriter(DecisionReader):
                 "as_of": pd.Timestamp(decision.as_of).date(),
                 "action": decision.action,
                 "decided_at": utc_now(),
-                "document": decision.to_json(),
+                "document": document,
             }
             connection.execute(sa.insert(schema.decisions), values)
             return True

@@ -15,6 +15,7 @@ from financial_assets.atomic import atomic_write_text
 from financial_assets.experiment.decision.evidence import leading_decision
 from financial_assets.experiment.decision.guardrail_words import guardrail_lines
 from financial_assets.experiment.decision.record import Decision
+from financial_assets.experiment.decision.series import question_of
 from financial_assets.experiment.decision.words import power_in_words, progress, reasons_in_words
 from financial_assets.experiment.evaluation.candidates import ALWAYS_ALPHA
 from financial_assets.experiment.evaluation.evaluation import Evaluation
@@ -129,7 +130,8 @@ def html(
         label = "No challenger"
     if case is not None:
         action, mood = _ACTIONS[case.decision.action]
-        label = f"Decision: {action}"
+        asks_several = len({question_of(each.plan) for each in cases}) > 1
+        label = f"Decision{f' on {question_of(case.plan)}' if asks_several else ''}: {action}"
     remarks = evaluation.conclusion.remarks
     champions = {arm["model"] for arm in evaluation.arms if arm["role"] == "champion"}
     return _template().render(
@@ -142,7 +144,7 @@ def html(
         ahead=[remark for remark in ahead_remarks(evaluation.skills, evaluation.comparisons) if remark in remarks],
         others=[(_said(other.decision), other) for other in others],
         questions=question_lines([(each.decision, each.plan) for each in ordered], unasked),
-        labels={each.plan.digest: label_of(each.decision, several=len(cases) > 1) for each in cases},
+        labels={each.plan.digest: label_of(each.plan, [one.plan for one in cases]) for each in cases},
         reasons={each.plan.digest: reasons_in_words(each.decision, each.plan) for each in cases},
         rails={each.plan.digest: guardrail_lines(each.decision, each.plan) for each in cases},
         power={each.plan.digest: power_in_words(each.plan) for each in cases},
@@ -200,7 +202,8 @@ def plots(evaluation: Evaluation, cases: Sequence[DecisionCase] = ()) -> dict[st
 
 
 def _title(case: DecisionCase, place: int) -> str:
-    return f"evidence, {label_of(case.decision, several=True)}" if place else "evidence"
+    question = "" if case.plan.moves_traffic else f", {question_of(case.plan)}"
+    return f"evidence, {case.plan.challenger}{question}" if place else "evidence"
 
 
 def _said(decision: Decision) -> str:

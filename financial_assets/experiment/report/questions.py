@@ -86,18 +86,25 @@ def question_lines(
     return (*asked, *without)
 
 
-def label_of(decision: Decision, *, several: bool) -> str:
-    """What tells a decision from the others of its session: its challenger, and a question that moves no traffic.
+def label_of(plan: ExperimentPlan, among: Sequence[ExperimentPlan]) -> str:
+    """What tells a decision from the others of its session: its challenger and its question; empty if it is alone.
 
     Parameters
     ----------
-    decision
-        Which.
-    several
-        Whether there are others.
+    plan
+        What it was taken under.
+    among
+        The plans of all decisions of the session, this one included.
     """
-    question = "" if decision.question is None else decision.question
-    return ", ".join(filter(None, (decision.challenger if several else "", question)))
+    question = question_of(plan)
+    is_one_of_several = len({question_of(other) for other in among}) > 1
+    named = f"{question} (moves traffic)" if plan.moves_traffic and is_one_of_several else question
+    return ", ".join(
+        (
+            *([plan.challenger] if len(among) > 1 else []),
+            *([named] if is_one_of_several or not plan.moves_traffic else []),
+        )
+    )
 
 
 def _answer(decision: Decision, plan: ExperimentPlan) -> str:

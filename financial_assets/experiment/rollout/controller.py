@@ -11,12 +11,8 @@ from financial_assets.errors import ExperimentError
 from financial_assets.experiment.arms import Arm, WeightEpoch
 from financial_assets.experiment.decision.evidence import Judgement, gather
 from financial_assets.experiment.decision.guardrails import longest_of_pairs, watch_traffic
-from financial_assets.experiment.decision.history import (
-    EvidenceHistory,
-    SessionPredictions,
-    SharedTables,
-    evidence_columns,
-)
+from financial_assets.experiment.decision.history import EvidenceHistory
+from financial_assets.experiment.decision.kept.shared import SessionPredictions, SharedTables, evidence_columns
 from financial_assets.experiment.decision.record import NO_TRAFFIC, Decision
 from financial_assets.experiment.decision.rule import decide
 from financial_assets.experiment.decision.series import needs_scaled_outcomes
@@ -112,10 +108,11 @@ class ExperimentController:
             Trading costs per side in basis points.
         """
         epoch, plans = self.rollout.started(), self.plans()
+        epochs = self.rollout.log.epochs(epoch.experiment)
         routed = self._kept_routed(known.as_of) if plans else pd.DataFrame()
         reads, shared = self._reads(plans), SharedTables()
         judgements = tuple(
-            self._judge(plan, epoch, routed, known, baselines(plan), cost_bps, reads, shared) for plan in plans
+            self._judge(plan, epoch, routed, known, baselines(plan), cost_bps, epochs, reads, shared) for plan in plans
         )
         judgements = self._as_answered(judgements)
         for judgement in judgements:
@@ -219,12 +216,14 @@ class ExperimentController:
         known: KnownPrices,
         baselines: pd.DataFrame | SessionPredictions,
         cost_bps: float,
+        epochs: Sequence[WeightEpoch] | None = None,
         reads: SharedReads | None = None,
         shared: SharedTables | None = None,
     ) -> Judgement:
         """Gather the evidence of a plan and decide; later epochs than ``epoch`` did not exist yet."""
-        log, reads = self.rollout.log, reads or self._reads([plan])
-        epochs = [opened for opened in log.epochs(plan.experiment) if opened.number <= epoch.number]
+        reads = reads or self._reads([plan])
+        epochs = self.rollout.log.epochs(plan.experiment) if epochs is None else epochs
+        epochs = [opened for opened in epochs if opened.number <= epoch.number]
         # Versions of all variants are numbered together, so that the newest one counts the trials.
         versions = max(arm.version for opened in epochs for arm in opened.arms)
         if isinstance(baselines, pd.DataFrame):

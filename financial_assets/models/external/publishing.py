@@ -185,6 +185,6 @@ def _model_card(
         "onnx_sha256": file_sha256(onnx_path),
         "limits": [
             "How it was trained is known from its makers only; its evidence counts after their data cut-off.",
-            "A graph that was trained on later sessions than its card says cannot be told from a good one beforehand.",
+            "Nothing shows beforehand that a graph was trained on later sessions than its card says.",
         ],
     }

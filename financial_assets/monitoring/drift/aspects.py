@@ -15,11 +15,17 @@ from numpy.lib.stride_tricks import sliding_window_view
 from financial_assets.monitoring.drift import robust
 from financial_assets.monitoring.drift.cusum import Cusum, run_cusum
 from financial_assets.monitoring.drift.memory import Memory
-from financial_assets.monitoring.drift.robust import robust_threshold, whiten_ranks
+from financial_assets.monitoring.drift.robust import (
+    level_class,
+    robust_threshold,
+    scale_class,
+    whiten_ranks,
+    whiten_sizes,
+)
 from financial_assets.monitoring.drift.samples import normal_scores
 from financial_assets.monitoring.drift.whitening import Whitened
 
-SHARES = {"level": 0.5, "scale": 0.25}
+SHARES = {"level": 0.4, "scale": 0.55}
 """Of the budget of all features; the rest covers the two plain faults."""
 
 _WINDOW, _OUTSIDE = 3, 2
@@ -48,6 +54,8 @@ class Aspect:
         float64 ``[stream]``; infinite where a stream is not judged by this aspect.
     memory
         Of the streams; ``None`` where no threshold depends on it.
+    classes
+        Whose thresholds the streams have, int ``[stream]``; ``None`` likewise.
     plain
         The sums without any end of an alarm: how far a year without drift goes is known of these. ``None`` for faults.
     sizes
@@ -58,6 +66,7 @@ class Aspect:
     sums: Cusum
     bounds: np.ndarray
     memory: Memory | None = None
+    classes: np.ndarray | None = None
     sizes: tuple[np.ndarray, np.ndarray] | None = None
     plain: Cusum | None = None
 
@@ -97,20 +106,20 @@ def feature_aspects(
         a simulation judges many at once.
     """
     level = whiten_ranks(reference, later)
-    scale = whiten_ranks(np.abs(level.raw_reference), np.abs(level.raw_later))
+    scale = whiten_sizes(level)
     streams = {
-        "level": (level, moving, (reference, later)),
-        "scale": (scale, moving, (np.abs(level.raw_reference), np.abs(level.raw_later))),
+        "level": (level, level_class(level.memory), (reference, later)),
+        "scale": (
+            scale,
+            scale_class(level.memory, scale.memory),
+            (np.abs(level.raw_reference), np.abs(level.raw_later)),
+        ),
     }
-    features = len(reference) // panels
-    counts = {
-        name: np.repeat(np.maximum(judged.reshape(panels, -1).sum(axis=1), 1), features)
-        for name, (_, judged, _) in streams.items()
-    }
+    judged = np.repeat(np.maximum(moving.reshape(panels, -1).sum(axis=1), 1), len(reference) // panels)
     sessions = np.isfinite(reference).sum(axis=1)
     found = [
-        _summed(name, stream, judged, sizes, SHARES[name] * budget, counts[name], sessions, folder)
-        for name, (stream, judged, sizes) in streams.items()
+        _summed(name, stream, moving, classes, sizes, SHARES[name] * budget, judged, sessions, folder)
+        for name, (stream, classes, sizes) in streams.items()
     ]
     return [*found, _stuck(reference, later, moving), _out_of_range(reference, later, moving)]
 
@@ -119,6 +128,7 @@ def _summed(
     name: str,
     stream: Whitened,
     judged: np.ndarray,
+    classes: np.ndarray,
     sizes: tuple[np.ndarray, np.ndarray],
     budget: float,
     count: np.ndarray,
@@ -126,14 +136,15 @@ def _summed(
     folder: Path | None,
 ) -> Aspect:
     """One CUSUM per feature; the threshold is at least what the sum came to on the reference itself."""
-    blank = Aspect(name, Cusum(stream.later, stream.later), np.full(len(judged), np.inf), stream.memory, sizes)
+    unbounded = np.full(len(judged), np.inf)
+    blank = Aspect(name, Cusum(stream.later, stream.later), unbounded, stream.memory, classes, sizes)
     highest = _sums(blank, stream.reference).peak()
     for place in np.flatnonzero(judged):
         simulated = robust_threshold(
             budget,
             int(count[place]),
             int(sessions[place]),
-            float(stream.memory.long_run[place]),
+            int(classes[place]),
             aspect=blank.kind,
             folder=folder,
         )
@@ -141,7 +152,7 @@ def _summed(
     # Sizes have no level to go back to: a calm month after a wild one ends the alarm.
     levels = normal_scores(*sizes) if blank.sides == 2 else None
     sums = _sums(blank, stream.later, blank.bounds, levels)
-    return Aspect(name, sums, blank.bounds, stream.memory, sizes, _sums(blank, stream.later))
+    return Aspect(name, sums, blank.bounds, stream.memory, classes, sizes, _sums(blank, stream.later))
 
 
 def _sums(

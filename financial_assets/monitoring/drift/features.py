@@ -122,14 +122,14 @@ def _shift(aspect: Aspect, stream: int, span: slice) -> float:
 
 def _chance(aspect: Aspect, stream: int, direction: str, span: slice, sessions: int, folder: Path | None) -> float:
     """See ``DriftReport``; 0 for faults, which no stream without a fault shows."""
-    if aspect.memory is None or aspect.plain is None:
+    if aspect.classes is None or aspect.plain is None:
         return 0.0
     side = aspect.plain.upper if direction == "up" else aspect.plain.lower
     return robust_chance(
         float(side[stream, span].max()),
         int(aspect.judged.sum()),
         sessions,
-        float(aspect.memory.long_run[stream]),
+        int(aspect.classes[stream]),
         aspect=aspect.kind,
         folder=folder,
     )

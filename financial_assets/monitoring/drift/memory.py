@@ -6,14 +6,14 @@ that from one day to the next, so that an AR(1) coefficient near 0 is estimated 
 (1976), its best forecast is an exponential average (Muth 1960), and long-memory volatility is close to it.
 
 It is fitted by Whittle's likelihood (1953) on a grid, from a periodogram that is averaged over frequencies close to
-each other. Of all grid points that the data do not clearly reject, the one with the longest memory is taken: what
-wanders by a small part of its variance cannot be told from white noise on a few years, and the mistake is costly one
-way only.
+each other. Of all grid points that the data do not clearly reject, the one with the longest memory is taken: a
+stream of which a small part wanders is indistinguishable from white noise over a few years, and the mistake is costly
+one way only.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import cache, lru_cache
 
 import numpy as np
@@ -25,6 +25,9 @@ _SHARES = (0.03, 0.06, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 1.0)
 
 _LIKELIHOOD_MARGIN = 2.0
 """Log likelihood below the best that is not rejected: half the 95 % quantile of chi-squared with one degree is 1.92."""
+
+_FAST = 0.5
+"""Largest coefficient of a level that is forgotten within a week."""
 
 _BANDS = 40
 _RICCATI_STEPS = 500
@@ -48,6 +51,9 @@ class Memory:
         Standard deviation of an innovation.
     long_run
         Spectral density at a wave of four years over that of white noise: how much further means wander.
+    over_white, over_fast
+        Log likelihood by which the best process of all beats white noise, and the best one that forgets within a week:
+        how clearly the stream is not of that kind.
     """
 
     coefficient: np.ndarray
@@ -55,9 +61,11 @@ class Memory:
     gain: np.ndarray
     deviation: np.ndarray
     long_run: np.ndarray
+    over_white: np.ndarray
+    over_fast: np.ndarray
 
     def __getitem__(self, place: np.ndarray) -> Memory:
-        parts = (self.coefficient, self.share, self.gain, self.deviation, self.long_run)
+        parts = (getattr(self, part.name) for part in fields(self))
         return Memory(*(part[place] for part in parts))
 
 
@@ -76,8 +84,11 @@ def fit_memory(standard: np.ndarray) -> Memory:
     # The innovation variance is profiled out: its estimate is the mean of periodogram over density.
     fit = np.log(np.maximum(averaged @ inverse.T / counts.sum(), 1e-300))
     loss = counts.sum() * (fit + log_density)
-    kept = loss <= loss.min(axis=1, keepdims=True) + _LIKELIHOOD_MARGIN
-    return grid[np.where(kept, grid.long_run, -1.0).argmax(axis=1)]
+    least = loss.min(axis=1)
+    kept = loss <= least[:, None] + _LIKELIHOOD_MARGIN
+    longest = grid[np.where(kept, grid.long_run, -1.0).argmax(axis=1)]
+    fast = loss[:, grid.coefficient <= _FAST].min(axis=1)
+    return replace(longest, over_white=loss[:, 0] - least, over_fast=fast - least)
 
 
 @cache
@@ -90,7 +101,8 @@ def _grid() -> Memory:
         variance = coefficient**2 * variance * noise / np.maximum(variance + noise, 1e-300) + innovation
     gain = variance / np.maximum(variance + noise, 1e-300)
     long_run = _density(coefficient, share, np.array([_SLOWEST]))[:, 0]
-    return Memory(coefficient, share, gain, np.sqrt(variance + noise), long_run)
+    unknown = np.zeros_like(share)
+    return Memory(coefficient, share, gain, np.sqrt(variance + noise), long_run, unknown, unknown)
 
 
 def _density(coefficient: np.ndarray, share: np.ndarray, angles: np.ndarray) -> np.ndarray:

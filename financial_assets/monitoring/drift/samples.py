@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from scipy.special import ndtri
+from scipy.special import ndtr, ndtri
 
 _SMALLEST_SHARE = 1e-4
 
@@ -64,6 +64,21 @@ def normal_scores(reference: np.ndarray, values: np.ndarray) -> np.ndarray:
         # Both sum to twice a rank that is the mean of the lowest and the highest that the value can take.
         scores[stream, finite] = _quantiles(len(ordered))[below + not_above]
     return scores
+
+
+def size_scores(reference: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Scores of the ranks that sizes take among the reference's (Klotz 1962), of mean 0 and variance 1.
+
+    They are squares of normal scores, ranked by size: of a Gaussian stream its squares, of which a change of variance
+    is best seen; a heavy tail counts no more than a normal one.
+
+    Parameters
+    ----------
+    reference, sizes
+        As of :func:`normal_scores`, at least 0.
+    """
+    half = ndtri((1.0 + ndtr(normal_scores(reference, sizes))) / 2.0)
+    return (half**2 - 1.0) / np.sqrt(2.0)
 
 
 @lru_cache(maxsize=128)

@@ -13,7 +13,8 @@ import pytest
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.decision import evidence as evidence_module
 from financial_assets.experiment.decision.evidence import Evidence, gather
-from financial_assets.experiment.decision.history import EvidenceHistory, SharedTables, evidence_columns
+from financial_assets.experiment.decision.history import EvidenceHistory
+from financial_assets.experiment.decision.kept.shared import SharedTables, evidence_columns
 from financial_assets.experiment.decision.series import prediction_columns
 from financial_assets.experiment.metrics.registry import METRICS
 from financial_assets.experiment.outcomes import KnownPrices, outcome_frame

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -118,7 +119,7 @@ def test_a_log_that_is_ahead_of_the_decision_is_read_as_the_clock_goes_on(
     assert tabulated[1:] == [[AFTER[3]], [AFTER[4]], list(AFTER[5:8])]
 
 
-@pytest.mark.parametrize("change", ["plan", "code", "log", "damaged", "universe"])
+@pytest.mark.parametrize("change", ["plan", "code", "log", "damaged", "earlier", "universe"])
 def test_what_may_be_out_of_date_is_computed_anew(
     world: World,
     tmp_path: Path,
@@ -137,6 +138,11 @@ def test_what_may_be_out_of_date_is_computed_anew(
     elif change == "damaged":
         (path,) = (tmp_path / "evidence").iterdir()
         path.write_bytes(path.read_bytes()[:-100])
+    elif change == "earlier":  # a record per session, and arrays by name
+        (path,) = (tmp_path / "evidence").iterdir()
+        days = {"2010-03-01": {"outcomes": "ab", "token": "0", "figures": {"main": 0.5}}}
+        state = json.dumps({"depends_on": "code", "days": days, "longest": {}}).encode()
+        np.savez(path, state=np.frombuffer(state, np.uint8), up=np.ones((6, 401)), peak_up=np.ones(401))
     elif change == "universe":
         prices = PricePanel(PRICES.tickers[:4], PRICES.sessions, PRICES.values[:4].copy(), PRICES.valid[:4].copy())
     else:  # another log with as many rows and the same ids

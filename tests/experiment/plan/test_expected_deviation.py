@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -13,11 +15,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from financial_assets.errors import ExperimentError, UnaskableError
+from financial_assets.errors import ExperimentError, TrainingError, UnaskableError
+from financial_assets.experiment.arms import Arm
 from financial_assets.experiment.metrics.choice import choose, choose_metric
 from financial_assets.experiment.metrics.paired import PairedDays
 from financial_assets.experiment.metrics.registry import METRICS, metrics_of
 from financial_assets.experiment.metrics.risk import PINBALL_IN_RETURN
+from financial_assets.experiment.plan import expected_deviation as expected_deviation_module
+from financial_assets.experiment.plan.block_answers import Block, KnownModel
 from financial_assets.experiment.plan.expected_deviation import (
     deviation_of_days,
     expected_deviation,
@@ -29,6 +34,8 @@ from financial_assets.experiment.plan.plan import DailyDeviation
 from financial_assets.experiment.plan.sections import QuestionPolicy
 from financial_assets.features.catalogue import CATALOGUE
 from financial_assets.features.graph import FeatureGraph, compute_panel
+from financial_assets.installation.market import MarketState
+from financial_assets.installation.models import ModelStore
 from financial_assets.market import calendar
 from financial_assets.market.outcomes import next_session_return
 from financial_assets.market.panel import CHANNELS, PricePanel
@@ -37,6 +44,8 @@ from financial_assets.models.onnx.export import onnx_session, run_onnx
 from financial_assets.models.training import Training, train
 from financial_assets.models.training_data import panel_volatility
 from financial_assets.scoring.quantiles import normalised_pinball_losses
+from financial_assets.workflows import days_before as days_before_module
+from financial_assets.workflows.days_before import DaysBefore
 from tests.experiment.decision.builders import plan
 from tests.models.conftest import SEQUENCE_LENGTH, TINY, walk
 from tests.models.external.graphs import LEVELS, Heads, write_graph
@@ -214,6 +223,36 @@ def test_two_models_that_answer_alike_are_said_to(trained: tuple[PricePanel, Tra
     differing = measured_days(one, other, metrics_of("risk"), 2, prices)
     assert differing.alike == frozenset()
     assert "alike" not in measured_days(one, other, metrics_of("ranking"), 2, prices).lacking
+
+
+def test_models_and_baselines_are_asked_once_for_all_questions_of_a_pair(
+    trained: tuple[PricePanel, Training, Training], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prices, one, other = trained
+    asked, warned = list[str](), list[str]()
+    block_answers = expected_deviation_module.block_answers
+
+    def counted(model: KnownModel, block: Block) -> pd.DataFrame:
+        asked.append("champion" if model is one else "challenger")
+        return block_answers(model, block)
+
+    def no_baselines(*_: object) -> pd.DataFrame:
+        asked.append("baselines")
+        raise TrainingError("they were fitted on other features")
+
+    monkeypatch.setattr(expected_deviation_module, "block_answers", counted)
+    monkeypatch.setattr(days_before_module, "block_predictions", no_baselines)
+    known = {1: one, 2: other}
+    lifecycle = SimpleNamespace(known_model=known.__getitem__)
+    models = SimpleNamespace(lifecycle=lambda: lifecycle, baselines_for=lambda _: None)
+    market = SimpleNamespace(tickers=["A", "B"], load_panel=lambda: prices)
+    champion, challenger = (Arm(f"m{n}", "v", n, "shadow", 0, prices.sessions[0]) for n in known)
+    before = DaysBefore(cast(MarketState, market), cast(ModelStore, models), champion, warned.append)
+    found = {question: before.of(challenger, QuestionPolicy(question)) for question in ("direction", "risk")}
+    assert sorted(asked) == ["baselines", "challenger", "champion"]
+    assert len(warned) == 1
+    for question, days in found.items():
+        assert days == measured_days(one, other, metrics_of(question), 2, prices)
 
 
 def graph_of(folder: Path, name: str, window: int, cutoff: pd.Timestamp) -> ExternalGraph:

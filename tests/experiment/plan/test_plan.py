@@ -91,7 +91,7 @@ def test_a_margin_beyond_what_a_day_can_show_is_refused() -> None:
 def test_without_a_challenger_there_is_nothing_to_plan() -> None:
     alone = WeightEpoch("e", 1, EPOCH.opened_at, (replace(EPOCH.champion, weight=100),), "x")
     for nobody in (None, EPOCH.challengers[0], EPOCH.shadows[0]):
-        with pytest.raises(ExperimentError, match="is no challenger of weight epoch 1"):
+        with pytest.raises(ExperimentError, match="is not a challenger of weight epoch 1"):
             make_plan(policy(), alone, nobody, DailyDeviation(0.1, "x"), CUTOFF)
 
 

@@ -22,6 +22,7 @@ from financial_assets.experiment.plan.plan import DailyDeviation, make_plan
 from financial_assets.experiment.report import html as report
 from financial_assets.experiment.report.charts import CHARTS, svg
 from financial_assets.experiment.report.decision_case import DecisionCase, case_of
+from financial_assets.experiment.report.questions import label_of
 from financial_assets.experiment.rollout.registration import UnaskedQuestion
 from financial_assets.market.panel import PricePanel
 from tests.experiment.builders import CHALLENGER, CHAMPION, CUTOFF, SHADOW
@@ -274,14 +275,26 @@ def test_the_page_begins_with_the_questions_and_their_answers(judged: tuple[Eval
     unasked = UnaskedQuestion(CHALLENGER, CHAMPION, "ranking", "it needs 20 tickers, and the universe has 4", False)
     page = report.html(evaluation, [asked, risk], unasked=[unasked])
     text = " ".join(unescape(re.sub(r"<[^>]*>", " ", page[page.index("<main") :])).split())
-    assert text.index("The questions and their answers") < text.index("Decision: ")
+    action = {"promote": "promote", "hold": "hold", "rollback": "roll back"}[asked.decision.action]
+    assert text.index("The questions and their answers") < text.index(f"Decision on direction: {action}")
     assert f"direction, {CHALLENGER} (moves traffic)" in text
     assert f"risk, {CHALLENGER} {CHALLENGER} is better than {CHAMPION}; it does not replace it, because traffic" in text
     assert "QLIKE, chosen by rule: QLIKE finds <most> of it." in text
     assert "Cannot be asked, because it needs 20 tickers, and the universe has 4." in text
     assert f"{CHALLENGER}, risk: better." in text
+    assert f"The evidence over time: {CHALLENGER}, direction (moves traffic)" in text
     assert "a promotion or a rollback is recorded here, and moves no requests" in text
     assert "It moves no weights." in text
     assert "(not in this test: its days are too uneven for a mean to be trusted)" in text
     assert text.count("It is rolled back at a look whose z falls") == 1, "no look of uneven days rolls back"
     assert len(re.findall("What was seen and what is expected", text)) == 2
+
+
+def test_a_label_names_what_differs(judged: tuple[Evaluation, list[DecisionCase]]) -> None:
+    traffic, other = (case.plan for case in judged[1])
+    risk = replace(traffic, question="risk", traffic_question="direction", test=replace(traffic.test, metric="qlike"))
+    assert label_of(traffic, [traffic]) == ""
+    assert label_of(risk, [risk]) == "risk", "an answer that moves nothing never looks like one that does"
+    assert label_of(traffic, [traffic, other]) == traffic.challenger
+    assert label_of(traffic, [traffic, risk]) == f"{traffic.challenger}, direction (moves traffic)"
+    assert label_of(risk, [traffic, risk]) == f"{traffic.challenger}, risk"
