@@ -8,8 +8,8 @@ constant, each in a process of its own under uvicorn, and prints:
 * cached: latency of one request after the other over one connection, to either in turns. Goal: the 99th percentile of
   a cached signal, with key, limit, metrics and a line in the log, is at most three times that of the constant.
 * load: ``--in-flight`` requests at once for ``--minutes``: signals, and every fiftieth a question about risk, every
-  hundredth one about a portfolio. Goals: no error, and resident memory that grows by at most 2 % after a warm-up of a fifth;
-  from ten minutes on, the 95 % interval of its slope (``serving/trend.py``) must not lie above 0.
+  hundredth one about a portfolio. Goals: no error, and resident memory that grows by at most 2 % after a warm-up of a
+  fifth; from ten minutes on, the 95 % interval of its slope (``serving/trend.py``) must not lie above 0.
 """
 
 from __future__ import annotations
