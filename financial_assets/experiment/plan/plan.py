@@ -33,9 +33,10 @@ ACT_WITHIN = 10
 
 FEWEST_REFERENCE_DAYS = 20
 _LATER_FIELDS = (
-    "rule", "question", "noninferiority_margin", "lags", "uneven", "autocorrelated", "act_within", "whole_rule"
+    "rule", "question", "noninferiority_margin", "lags", "uneven", "autocorrelated", "act_within", "whole_rule",
+    "most_skewness",
 )  # fmt: skip
-_OFTEN_EMPTY = ("why", "ratios", "traffic_question")  # not stored where they say nothing
+_OFTEN_EMPTY = ("why", "ratios", "traffic_question", "most_skewness")  # not stored where they say nothing
 _LATER_TEST = ("noninferiority", "guard_alpha", "guard_margins", "futility")
 _LATER_SPREAD = ("skewness", "autocorrelation")
 _LEAST_PART = 1e-6
@@ -182,6 +183,9 @@ class ExperimentPlan(CanonicalRecord):
         rollout policy named it.
     traffic_question
         The question that traffic follows, where that is not this plan's; ``None``: this plan moves traffic.
+    most_skewness
+        Skewness beyond which days are uneven, z of a look being corrected for smaller ones; 0 in plans of before there
+        was that correction, which call days uneven beyond :data:`.long_run.UNEVEN`.
     """
 
     kind = "experiment plan"
@@ -213,6 +217,19 @@ class ExperimentPlan(CanonicalRecord):
     why: str = ""
     ratios: Mapping[str, float] = field(default_factory=dict)
     traffic_question: Question | None = None
+    most_skewness: float = 0.0
+
+    @property
+    def corrects_skewness(self) -> bool:
+        """Whether z of a look is corrected for the skewness of its days."""
+        return self.most_skewness > 0
+
+    @property
+    def skewness_limit(self) -> float:
+        """Skewness of the days beyond which a look decides nothing."""
+        from financial_assets.experiment.statistics.long_run import UNEVEN
+
+        return self.most_skewness or UNEVEN
 
     @property
     def moves_traffic(self) -> bool:
@@ -267,7 +284,7 @@ class ExperimentPlan(CanonicalRecord):
         if self.rule == 1:
             for section, later in ((values, _LATER_FIELDS), (values["test"], _LATER_TEST)):
                 for name in later:
-                    del section[name]
+                    section.pop(name, None)
             for name in _LATER_SPREAD:
                 del values["spread"][name]
         return values
@@ -382,12 +399,14 @@ def make_plan(
         question=metric.question,
         noninferiority_margin=test.noninferiority * test.plausible_effect,
         lags=metric.least_lags,
-        uneven=abs(spread.skewness) > long_run.UNEVEN,
+        # Rare large gains are no danger: t of such days is too small, not too large, and harm is judged by their own.
+        uneven=spread.skewness < -long_run.TOO_UNEVEN,
         autocorrelated=spread.autocorrelation > long_run.AUTOCORRELATED,
         act_within=ACT_WITHIN,
         why="" if choice is None else choice.why,
         ratios={} if choice is None else dict(choice.ratios),
         traffic_question=traffic_question,
+        most_skewness=long_run.TOO_UNEVEN,
     )
     return plan if whole_rule is None else _with_power(plan, whole_rule(plan))
 
