@@ -10,7 +10,13 @@ import numpy as np
 import pandas as pd
 
 from financial_assets.experiment.keyed_rows import places
-from financial_assets.market.outcomes import next_excess_return, next_session_return, return_ahead, traded_return
+from financial_assets.market.outcomes import (
+    next_excess_return,
+    next_range_variance,
+    next_session_return,
+    return_ahead,
+    traded_return,
+)
 from financial_assets.market.panel import PricePanel
 from financial_assets.serving.bar_rules import SESSIONS_5D
 
@@ -47,8 +53,8 @@ class KnownPrices:
 
 
 _OUTCOMES = ("log_return", "traded_return", "outcome_5d")
-SCALED = ("volatility", "excess", "previous")
-"""What is added to outcomes for metrics in units of the volatility."""
+SCALED = ("volatility", "excess", "range_variance", "previous")
+"""What is added to outcomes for metrics in units of the volatility, and of it."""
 
 
 def outcome_matrices(panel: PricePanel, names: Collection[str]) -> dict[str, np.ndarray]:
@@ -59,7 +65,7 @@ def outcome_matrices(panel: PricePanel, names: Collection[str]) -> dict[str, np.
     panel
         As for :func:`outcome_frame`.
     names
-        Some of ``log_return``, ``traded_return``, ``outcome_5d``, ``volatility`` and ``excess``.
+        Some of ``log_return``, ``traded_return``, ``outcome_5d``, ``volatility``, ``excess`` and ``range_variance``.
     """
     found: dict[str, np.ndarray] = {}
     if "log_return" in names:
@@ -68,6 +74,8 @@ def outcome_matrices(panel: PricePanel, names: Collection[str]) -> dict[str, np.
         found["traded_return"] = np.asarray(traded_return(panel), dtype=np.float64)
     if "outcome_5d" in names:
         found["outcome_5d"] = return_ahead(panel, SESSIONS_5D)
+    if "range_variance" in names:
+        found["range_variance"] = next_range_variance(panel)
     if {"volatility", "excess"} & {*names}:
         from financial_assets.models.training_data import panel_volatility  # torch: seconds, for who needs it only
 
@@ -87,7 +95,7 @@ def outcome_frame(panel: PricePanel, *, scaled: bool = False) -> pd.DataFrame:
     panel
         Prices up to the session that is evaluated: nothing later can enter the outcomes.
     scaled
-        Add ``volatility``, ``excess`` and ``previous``.
+        Add ``volatility``, ``excess``, ``range_variance`` and ``previous``.
 
     Returns
     -------
@@ -96,7 +104,8 @@ def outcome_frame(panel: PricePanel, *, scaled: bool = False) -> pd.DataFrame:
         ``traded_return`` (simple return from the open of t+1 to the open of t+2; NaN while unknown) and ``outcome_5d``
         (log return of the adjusted close t to t+5; NaN until that session is over, or where the ticker did not trade).
         With ``scaled`` also ``volatility`` (daily, known at the close of t: ``features.bars.causal_volatility``, which
-        looks back 129 sessions), ``excess`` (log return t to t+1 less that of the market, in units of it) and
+        looks back 129 sessions), ``excess`` (log return t to t+1 less that of the market, in units of it),
+        ``range_variance`` (of the session t+1, by :func:`~financial_assets.market.outcomes.next_range_variance`) and
         ``previous`` (the session before; NaT at the first).
     """
     found = outcome_matrices(panel, _OUTCOMES + (SCALED if scaled else ()))

@@ -81,9 +81,7 @@ def look_outcome(plan: ExperimentPlan, place: int, evidence: Evidence, condition
     """
     day, boundary, margin = plan.looks[place], plan.boundaries[place], plan.test.margin
     days = evidence.main.differences[:day]
-    z, below = (
-        long_run.robust_z(days, side * margin, plan.lags, corrected=plan.corrects_skewness) for side in (1, -1)
-    )
+    z, below = (long_run.robust_z(days, side * margin, plan.lags, corrected=plan.corrects_skewness) for side in (1, -1))
     deviation = float(long_run.long_run_deviation(days, plan.lags)[0]) if day > 1 else 0.0
     power = conditional_power(plan, place, float(days.mean()), deviation)
     skew, limit = float(long_run.skewness(days)), plan.skewness_limit

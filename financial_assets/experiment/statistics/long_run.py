@@ -99,10 +99,19 @@ def skew_corrected(t: ArrayLike, skew: ArrayLike, count: ArrayLike) -> NDArray[n
     size = np.abs(np.asarray(t, np.float64))
     part = np.minimum(np.sign(t) * np.asarray(skew, np.float64), 0.0) / np.sqrt(count)
     # The cubic is level at -3 / part and rises again beyond: more than that, days of such skewness cannot show.
-    most = np.divide(-3.0, part, out=np.full_like(size + part, np.inf), where=part < 0)
+    most = np.divide(-3.0, part, out=np.full_like(size + part, np.inf), where=part < -_ROUNDING)
     within = np.minimum(size, most)
     fixed = within + part * within**2 / 3 + part**2 * within**3 / 27 + part / 6
     return np.copysign(np.maximum(fixed, 0.0), t)
+
+
+def skew_required(t: float, skew: float, count: float) -> float:
+    """The t, above 0, that :func:`skew_corrected` makes ``t``; infinite where days of such skewness cannot show it."""
+    part = min(skew, 0.0) / math.sqrt(count)
+    if abs(part) < _ROUNDING or t <= 0:
+        return t
+    less = part * (t - part / 6)  # what the cube of the cubic's root is below 1
+    return 3 / part * math.expm1(math.log1p(less) / 3) if less > -1 else math.inf
 
 
 def effective_count(deviation: ArrayLike, days: ArrayLike, lags: int = 0) -> NDArray[np.float64]:

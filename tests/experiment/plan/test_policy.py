@@ -109,7 +109,7 @@ def test_a_policy_of_ones_own(tmp_path: Path) -> None:
         (
             ("experiment:", "questions: [ranking, {question: risk, metric: brier}]\nexperiment:"),
             "questions[1].metric",
-            "pinball, qlike, var_es, pinball_5d, qlike_5d, var_es_5d; brier answers the question of direction",
+            "var_es, pinball_5d, qlike_5d, var_es_5d, qlike_range; brier answers the question of direction",
         ),
         (
             ("experiment:", "questions: [{question: risk, plausible_effect: 0.1}]\nexperiment:"),
