@@ -214,7 +214,7 @@ def test_the_metric_is_chosen_by_rule_and_the_plan_says_why(log: PredictionLog) 
     conduct.rollout.reconcile(MODELS)
     direction, risk = conduct.register(known, CUTOFF)
     assert (direction.test.metric, risk.test.metric) == ("brier", "qlike_5d")
-    assert (direction.test.plausible_effect, risk.test.plausible_effect) == (0.0004, 0.08)
+    assert (direction.test.plausible_effect, risk.test.plausible_effect) == (0.0004, 0.086)
     assert direction.ratios["brier"] == min(direction.ratios.values())
     assert direction.ratios["brier"] == pytest.approx(direction.detectable / direction.test.plausible_effect)
     assert metric_and_why(direction).startswith(
