@@ -240,7 +240,7 @@ def test_without_a_measurement_direction_is_assumed_and_risk_is_not_asked(log: P
     lines = question_lines(judged, conduct.unasked())
     assert [line.sentence for line in lines] == [
         f"Direction, {CHALLENGER}: No answer yet: 3 of 36 planned sessions have been seen, and the test is too small "
-        "for what one can expect.",
+        "for what one can expect, which takes 5,781 sessions (23 years).",
         f"Risk, {CHALLENGER}: Cannot be asked, because {conduct.unasked()[0].reason}.",
     ]
 
