@@ -12,12 +12,12 @@ import pandas as pd
 from financial_assets.experiment.keyed_rows import places
 from financial_assets.market.outcomes import (
     next_excess_return,
-    next_range_variance,
     next_session_return,
     return_ahead,
     traded_return,
 )
-from financial_assets.market.panel import PricePanel
+from financial_assets.market.panel import CHANNELS, PricePanel
+from financial_assets.scoring.volatility import garman_klass_variance
 from financial_assets.serving.bar_rules import SESSIONS_5D
 
 
@@ -50,6 +50,25 @@ class KnownPrices:
     def scaled_outcomes(self) -> pd.DataFrame:
         """The same with what :func:`outcome_frame` adds for metrics in units of the volatility."""
         return outcome_frame(self.panel, scaled=True)
+
+
+def next_range_variance(panel: PricePanel) -> np.ndarray:
+    """Variance of the next session from its bar: the squared gap before it, and Garman and Klass's of its hours.
+
+    What it is expected to be is that of the squared log return from close to close, and its noise is a fraction.
+
+    Returns
+    -------
+    np.ndarray
+        float64 ``[ticker, session]``; NaN where ``next_session_return`` is.
+    """
+    opening, high, low, close = (
+        panel.values[:, CHANNELS.index(name)].astype(np.float64) for name in ("open", "high", "low", "close")
+    )
+    variance = np.full(close.shape, np.nan)
+    gap = np.log(opening[:, 1:]) - np.log(close[:, :-1])
+    variance[:, :-1] = gap**2 + garman_klass_variance(*(prices[:, 1:] for prices in (opening, high, low, close)))
+    return np.where(np.isnan(next_session_return(panel)), np.nan, variance)
 
 
 _OUTCOMES = ("log_return", "traded_return", "outcome_5d")
@@ -105,7 +124,7 @@ def outcome_frame(panel: PricePanel, *, scaled: bool = False) -> pd.DataFrame:
         (log return of the adjusted close t to t+5; NaN until that session is over, or where the ticker did not trade).
         With ``scaled`` also ``volatility`` (daily, known at the close of t: ``features.bars.causal_volatility``, which
         looks back 129 sessions), ``excess`` (log return t to t+1 less that of the market, in units of it),
-        ``range_variance`` (of the session t+1, by :func:`~financial_assets.market.outcomes.next_range_variance`) and
+        ``range_variance`` (of the session t+1, by :func:`next_range_variance`) and
         ``previous`` (the session before; NaT at the first).
     """
     found = outcome_matrices(panel, _OUTCOMES + (SCALED if scaled else ()))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from financial_assets.market.panel import CHANNELS, PricePanel
-from financial_assets.scoring.volatility import garman_klass_variance
 
 
 def next_session_return(panel: PricePanel) -> np.ndarray:
@@ -65,23 +64,6 @@ def traded_return(panel: PricePanel) -> np.ndarray:
     settled = np.zeros(opening.shape, dtype=bool)
     settled[:, :-2] = panel.valid[:, :-2] & panel.valid[:, 1:-1] & panel.valid[:, 2:]
     return np.where(settled, outcome, np.nan)
-
-
-def next_range_variance(panel: PricePanel) -> np.ndarray:
-    """Variance of the next session from its bar: the squared gap before it, and Garman and Klass's of its hours.
-
-    What it is expected to be is that of the squared log return from close to close, and its noise is a fraction.
-
-    Returns
-    -------
-    np.ndarray
-        float64 ``[ticker, session]``; NaN where ``next_session_return`` is.
-    """
-    opening, high, low, close = (_channel(panel, name) for name in ("open", "high", "low", "close"))
-    variance = np.full(close.shape, np.nan)
-    gap = np.log(opening[:, 1:]) - np.log(close[:, :-1])
-    variance[:, :-1] = gap**2 + garman_klass_variance(*(prices[:, 1:] for prices in (opening, high, low, close)))
-    return np.where(np.isnan(next_session_return(panel)), np.nan, variance)
 
 
 def _channel(panel: PricePanel, name: str) -> np.ndarray:

@@ -8,13 +8,11 @@ import pytest
 
 from financial_assets.market.outcomes import (
     next_excess_return,
-    next_range_variance,
     next_session_return,
     return_ahead,
     traded_return,
 )
 from financial_assets.market.panel import build_panel
-from financial_assets.scoring.volatility import garman_klass_variance
 
 MakePrices = Callable[..., pd.DataFrame]
 
@@ -96,27 +94,3 @@ def test_an_excess_return_is_measured_against_the_market_of_the_same_sessions(ma
     assert excess[1, 10] == pytest.approx(own[1, 10] - (market[1, 11] - market[1, 10]))
     alone = build_panel(make_prices(("AAA",)))
     assert np.nanmax(np.abs(next_excess_return(alone))) < 1e-6, "one ticker is its own market"
-
-
-def test_the_variance_of_a_session_is_that_of_its_gap_and_its_range(make_prices: MakePrices) -> None:
-    panel = build_panel(make_prices().drop(index=[20]))
-    variance, moves = next_range_variance(panel), next_session_return(panel)
-    assert np.array_equal(np.isnan(variance), np.isnan(moves))
-    opening, high, low, close = (panel.values[0, place].astype(float) for place in range(4))
-    span, body = np.log(high[11] / low[11]), np.log(close[11] / opening[11])
-    hours = 0.5 * span**2 - (2 * np.log(2) - 1) * body**2
-    assert variance[0, 10] == pytest.approx(np.log(opening[11] / close[10]) ** 2 + hours)
-
-
-def test_the_range_says_what_the_squared_return_is_expected_to_be_with_less_noise() -> None:
-    """A day of 390 steps after a gap; of so few the range sees a little less than there is."""
-    rng = np.random.default_rng(1)
-    paths = np.cumsum(0.01 / np.sqrt(390) * rng.standard_normal((3000, 390)), axis=1)
-    opening = 0.005 * rng.standard_normal(3000)
-    prices = opening[:, None] + np.concatenate([np.zeros((3000, 1)), paths], axis=1)
-    variance = opening**2 + garman_klass_variance(
-        np.exp(opening), np.exp(prices.max(axis=1)), np.exp(prices.min(axis=1)), np.exp(prices[:, -1])
-    )
-    squared = prices[:, -1] ** 2
-    assert variance.mean() == pytest.approx(squared.mean(), rel=0.1)
-    assert variance.std() < 0.5 * squared.std()
