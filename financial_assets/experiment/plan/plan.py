@@ -46,6 +46,7 @@ _OFTEN_EMPTY = ("why", "ratios", "traffic_question", "most_skewness", "horizons"
 _LATER_TEST = ("noninferiority", "guard_alpha", "guard_margins", "futility")
 _LATER_SPREAD = ("skewness", "autocorrelation")
 _LEAST_PART = 1e-6
+_TOO_OFTEN = 2.0  # times the error probability: what simulated tests of equal models may exceed it by chance
 _NEVER = 99.0  # a boundary that no look reaches: so early that nothing may be spent yet
 
 
@@ -387,7 +388,14 @@ def make_plan(
             ratios={} if choice is None else dict(choice.ratios),
             traffic_question=traffic_question,
         )
-        return plan if whole_rule is None else _with_power(plan, whole_rule(plan))
+        if whole_rule is None:
+            return plan
+        power = whole_rule(plan)
+        if not plan.uneven and power.promoted[0] > _TOO_OFTEN * (plan.alpha_planned + plan.alpha_always) / 2:
+            # A spell of losses that the block shows and most tests would not: no look at such days is to be trusted.
+            plan = replace(plan, uneven=True)
+            power = whole_rule(plan)
+        return _with_power(plan, power)
 
     return _shortest(policy.test.horizons, lasting)
 

@@ -156,6 +156,19 @@ def test_a_horizon_is_chosen_by_the_whole_rule_where_it_is_simulated() -> None:
     assert set(made.horizons) == {"126", "147", "252"}
 
 
+def test_days_whose_simulation_promotes_equals_too_often_are_uneven() -> None:
+    def simulated(registered: ExperimentPlan) -> WholeRulePower:
+        equal = 0.0 if registered.uneven else 0.12
+        return WholeRulePower((0.0,) * 4, (equal, 0.0, 0.0, 0.0), (0.0,) * 4, {}, 0.01, 1, 1, "said so")
+
+    spread = DailyDeviation(SPREAD, "x")
+    made = make_plan(policy(), EPOCH, EPOCH.challengers[0], spread, CUTOFF, whole_rule=simulated)
+    assert made.uneven
+    assert made.whole_rule is not None
+    assert made.whole_rule.promoted[0] == 0.0
+    assert made.alpha_always == pytest.approx(0.05), "no look is to be trusted"
+
+
 def test_the_assumed_spread_knows_that_tickers_move_together() -> None:
     one, ten = DailyDeviation.assumed(1), DailyDeviation.assumed(10)
     assert one.deviation == pytest.approx(math.sqrt(0.5))
