@@ -9,7 +9,7 @@ import pandas as pd
 from financial_assets.assets.market import price_panel
 from financial_assets.errors import ManifestError, TargetError
 from financial_assets.experiment.arms import WeightEpoch
-from financial_assets.experiment.decision.words import metric_and_why, power_in_words
+from financial_assets.experiment.decision.words import horizon_in_words, metric_and_why, power_in_words
 from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.experiment.plan.whole_rule.figures import WholeRulePower
 from financial_assets.experiment.plan.whole_rule.power import simulate_power
@@ -237,6 +237,7 @@ def _plan_metadata(plans: Sequence[ExperimentPlan]) -> dict[str, Any]:
         of = "" if number == 1 else f", {plan.challenger}" + ("" if plan.moves_traffic else f", {plan.question}")
         metadata[f"plan{of}"] = dg.MetadataValue.json(plan.to_dict())
         metadata[f"metric{of}"] = metric_and_why(plan)
+        metadata[f"lasts{of}"] = horizon_in_words(plan)
         metadata[f"minimum detectable effect{of}"] = rounded(plan.detectable)
         metadata[f"days for the plausible effect{of}"] = plan.days_for_plausible
         metadata[f"power of the whole rule{of}"] = "\n".join(power_in_words(plan))

@@ -110,9 +110,11 @@ def _find(ab_test: ABTestState, digest: str) -> Decision:
 def _explain(console: Console, plan: ExperimentPlan, decision: Decision) -> None:
     from financial_assets.cli.tables import make_table
     from financial_assets.experiment.decision.guardrail_words import guardrail_lines
+    from financial_assets.experiment.decision.reasons import sessions_in_words
     from financial_assets.experiment.decision.series import metric_of, question_of
     from financial_assets.experiment.decision.words import (
         amount,
+        horizon_in_words,
         metric_and_why,
         power_in_words,
         progress,
@@ -138,8 +140,10 @@ def _explain(console: Console, plan: ExperimentPlan, decision: Decision) -> None
         ),
         (
             "most one can expect",
-            f"{amount(test.plausible_effect, metric_of(plan))}, which takes {plan.days_for_plausible:,} days",
+            f"{amount(test.plausible_effect, metric_of(plan))}, which takes "
+            + sessions_in_words(plan, plan.days_for_plausible),
         ),
+        ("lasts", horizon_in_words(plan)),
         *_conditions(plan),
         ("progress", "; ".join(progress(decision, plan))),
         (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from financial_assets.doctor import stores
-from financial_assets.doctor.alerts import check_alerts
 from financial_assets.doctor.runs import check_dagster, end_tracked_runs
 from financial_assets.doctor.served import check_served_files
 from financial_assets.doctor.serving import check_attribution, check_gateway, check_routing, check_target, remedy_for
@@ -89,7 +88,7 @@ def examine() -> tuple[Finding, ...]:
     walk.step(
         "alerts",
         "",
-        lambda i, _log, _bars: check_alerts(i.settings.log_url, i.market.panel),
+        lambda i, _log, _bars: _check_alerts(i.settings.log_url, i.market),
         *("settings", "prediction log", "price store"),
     )
     return tuple(walk.findings)
@@ -100,3 +99,10 @@ def _check_state_files(market: MarketState, models: ModelStore, ab_test: ABTestS
     from financial_assets.doctor.files import check_state_files
 
     return check_state_files(market, models, ab_test)
+
+
+def _check_alerts(log_url: str, market: MarketState) -> Checked[None]:
+    # Intervals need scipy: imported when this layer is reached.
+    from financial_assets.doctor.alerts import check_alerts
+
+    return check_alerts(log_url, market.panel)

@@ -10,8 +10,14 @@ import numpy as np
 import pandas as pd
 
 from financial_assets.experiment.keyed_rows import places
-from financial_assets.market.outcomes import next_excess_return, next_session_return, return_ahead, traded_return
-from financial_assets.market.panel import PricePanel
+from financial_assets.market.outcomes import (
+    next_excess_return,
+    next_session_return,
+    return_ahead,
+    traded_return,
+)
+from financial_assets.market.panel import CHANNELS, PricePanel
+from financial_assets.scoring.volatility import garman_klass_variance
 from financial_assets.serving.bar_rules import SESSIONS_5D
 
 
@@ -46,9 +52,28 @@ class KnownPrices:
         return outcome_frame(self.panel, scaled=True)
 
 
+def next_range_variance(panel: PricePanel) -> np.ndarray:
+    """Variance of the next session from its bar: the squared gap before it, and Garman and Klass's of its hours.
+
+    What it is expected to be is that of the squared log return from close to close, and its noise is a fraction.
+
+    Returns
+    -------
+    np.ndarray
+        float64 ``[ticker, session]``; NaN where ``next_session_return`` is.
+    """
+    opening, high, low, close = (
+        panel.values[:, CHANNELS.index(name)].astype(np.float64) for name in ("open", "high", "low", "close")
+    )
+    variance = np.full(close.shape, np.nan)
+    gap = np.log(opening[:, 1:]) - np.log(close[:, :-1])
+    variance[:, :-1] = gap**2 + garman_klass_variance(*(prices[:, 1:] for prices in (opening, high, low, close)))
+    return np.where(np.isnan(next_session_return(panel)), np.nan, variance)
+
+
 _OUTCOMES = ("log_return", "traded_return", "outcome_5d")
-SCALED = ("volatility", "excess", "previous")
-"""What is added to outcomes for metrics in units of the volatility."""
+SCALED = ("volatility", "excess", "range_variance", "previous")
+"""What is added to outcomes for metrics in units of the volatility, and of it."""
 
 
 def outcome_matrices(panel: PricePanel, names: Collection[str]) -> dict[str, np.ndarray]:
@@ -59,7 +84,7 @@ def outcome_matrices(panel: PricePanel, names: Collection[str]) -> dict[str, np.
     panel
         As for :func:`outcome_frame`.
     names
-        Some of ``log_return``, ``traded_return``, ``outcome_5d``, ``volatility`` and ``excess``.
+        Some of ``log_return``, ``traded_return``, ``outcome_5d``, ``volatility``, ``excess`` and ``range_variance``.
     """
     found: dict[str, np.ndarray] = {}
     if "log_return" in names:
@@ -68,6 +93,8 @@ def outcome_matrices(panel: PricePanel, names: Collection[str]) -> dict[str, np.
         found["traded_return"] = np.asarray(traded_return(panel), dtype=np.float64)
     if "outcome_5d" in names:
         found["outcome_5d"] = return_ahead(panel, SESSIONS_5D)
+    if "range_variance" in names:
+        found["range_variance"] = next_range_variance(panel)
     if {"volatility", "excess"} & {*names}:
         from financial_assets.models.training_data import panel_volatility  # torch: seconds, for who needs it only
 
@@ -89,7 +116,7 @@ def outcome_frame(
     panel
         Prices up to the session that is evaluated: nothing later can enter the outcomes.
     scaled
-        Add ``volatility``, ``excess`` and ``previous``.
+        Add ``volatility``, ``excess``, ``range_variance`` and ``previous``.
     sessions
         Only the rows of these; the prices before them are what a volatility looks back to. Default: all.
 
@@ -100,7 +127,8 @@ def outcome_frame(
         ``traded_return`` (simple return from the open of t+1 to the open of t+2; NaN while unknown) and ``outcome_5d``
         (log return of the adjusted close t to t+5; NaN until that session is over, or where the ticker did not trade).
         With ``scaled`` also ``volatility`` (daily, known at the close of t: ``features.bars.causal_volatility``, which
-        looks back 129 sessions), ``excess`` (log return t to t+1 less that of the market, in units of it) and
+        looks back 129 sessions), ``excess`` (log return t to t+1 less that of the market, in units of it),
+        ``range_variance`` (of the session t+1, by :func:`next_range_variance`) and
         ``previous`` (the session before; NaT at the first).
     """
     found = outcome_matrices(panel, _OUTCOMES + (SCALED if scaled else ()))

@@ -21,6 +21,7 @@ PairedMetric = Literal[
     "pinball_5d",
     "qlike_5d",
     "var_es_5d",
+    "qlike_range",
 ]
 """Keys of :data:`~financial_assets.experiment.metrics.registry.METRICS`, in its order."""
 

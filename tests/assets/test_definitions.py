@@ -186,7 +186,7 @@ def test_daily_moves_the_clock_by_one_and_stops_there() -> None:
     }
     whole = dg.validate_run_config(defs.resolve_job_def("full_pipeline"))
     assert whole["ops"]["raw_prices"]["config"]["advance_sessions"] == 0
-    assert whole["ops"]["predictions"]["config"] == {"replay": True}
+    assert whole["ops"]["predictions"]["config"] == {"replay": True, "sessions": None}
 
 
 def test_retrain_goes_from_prices_to_the_experiment_and_predicts_nothing() -> None:

@@ -4,8 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from financial_assets.experiment.outcomes import join_outcomes, outcome_frame
+from financial_assets.experiment.outcomes import join_outcomes, next_range_variance, outcome_frame
+from financial_assets.market.outcomes import next_session_return
 from financial_assets.market.panel import CHANNELS, PricePanel
+from financial_assets.scoring.volatility import garman_klass_variance
 from tests.experiment.builders import panel
 
 OPEN, CLOSE = CHANNELS.index("open"), CHANNELS.index("close")
@@ -68,3 +70,27 @@ def test_five_sessions_are_counted_by_the_panel_and_there_may_be_fewer(prices: P
     frame = outcome_frame(short)
     assert len(frame) == 3 * len(prices.tickers)
     assert frame["outcome_5d"].isna().all()
+
+
+def test_the_variance_of_a_session_is_that_of_its_gap_and_its_range(prices: PricePanel) -> None:
+
+    variance, moves = next_range_variance(prices), next_session_return(prices)
+    assert np.array_equal(np.isnan(variance), np.isnan(moves))
+    opening, high, low, close = (prices.values[0, place].astype(float) for place in range(4))
+    span, body = np.log(high[11] / low[11]), np.log(close[11] / opening[11])
+    hours = 0.5 * span**2 - (2 * np.log(2) - 1) * body**2
+    assert variance[0, 10] == pytest.approx(np.log(opening[11] / close[10]) ** 2 + hours)
+
+
+def test_the_range_says_what_the_squared_return_is_expected_to_be_with_less_noise() -> None:
+    """A day of 390 steps after a gap; of so few the range sees a little less than there is."""
+    rng = np.random.default_rng(1)
+    paths = np.cumsum(0.01 / np.sqrt(390) * rng.standard_normal((3000, 390)), axis=1)
+    opening = 0.005 * rng.standard_normal(3000)
+    prices = opening[:, None] + np.concatenate([np.zeros((3000, 1)), paths], axis=1)
+    variance = opening**2 + garman_klass_variance(
+        np.exp(opening), np.exp(prices.max(axis=1)), np.exp(prices.min(axis=1)), np.exp(prices[:, -1])
+    )
+    squared = prices[:, -1] ** 2
+    assert variance.mean() == pytest.approx(squared.mean(), rel=0.1)
+    assert variance.std() < 0.5 * squared.std()

@@ -6,7 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from financial_assets.market.outcomes import next_excess_return, next_session_return, return_ahead, traded_return
+from financial_assets.market.outcomes import (
+    next_excess_return,
+    next_session_return,
+    return_ahead,
+    traded_return,
+)
 from financial_assets.market.panel import build_panel
 
 MakePrices = Callable[..., pd.DataFrame]

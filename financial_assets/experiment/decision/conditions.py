@@ -81,15 +81,15 @@ def look_outcome(plan: ExperimentPlan, place: int, evidence: Evidence, condition
     """
     day, boundary, margin = plan.looks[place], plan.boundaries[place], plan.test.margin
     days = evidence.main.differences[:day]
-    z, below = (long_run.robust_z(days, side * margin, plan.lags) for side in (1, -1))
+    z, below = (long_run.robust_z(days, side * margin, plan.lags, corrected=plan.corrects_skewness) for side in (1, -1))
     deviation = float(long_run.long_run_deviation(days, plan.lags)[0]) if day > 1 else 0.0
     power = conditional_power(plan, place, float(days.mean()), deviation)
-    skew = float(long_run.skewness(days))
+    skew, limit = float(long_run.skewness(days)), plan.skewness_limit
     outcome: Outcome = "open"
     if z >= boundary:
-        is_uneven = plan.uneven or skew < -long_run.UNEVEN
+        is_uneven = plan.uneven or skew < -limit
         outcome = "uneven" if is_uneven else "held" if any(conditions.unmet(needed_z(plan))) else "promote"
-    elif below <= -boundary and not (plan.uneven or skew > long_run.UNEVEN):
+    elif below <= -boundary and not (plan.uneven or skew > limit):
         outcome = "harm"
     elif power < plan.test.futility and not plan.uneven and place + 1 < len(plan.looks):
         outcome = "futile"
@@ -103,6 +103,7 @@ def look_outcome(plan: ExperimentPlan, place: int, evidence: Evidence, condition
         deviation=deviation,
         conditional_power=power,
         outcome=outcome,
+        skewness=skew if plan.corrects_skewness else None,
     )
 
 

@@ -81,8 +81,9 @@ def underpowered(plan: ExperimentPlan) -> str:
     return (
         f"Not enough sessions to tell: {whole}a test of {plan.looks[-1]} sessions finds differences of "
         f"{amount(plan.detectable, metric)} or more in {metric.title}, and "
-        f"{amount(plan.test.plausible_effect, metric)} is the most one can expect here. About {_sessions(days)} would "
-        "do; so would more tickers, or a metric that tells the models apart sooner."
+        f"{amount(plan.test.plausible_effect, metric)} is the most one can expect here. "
+        f"About {sessions_in_words(plan, days)} would do; so would more tickers, or a metric that tells the models "
+        "apart sooner."
     )
 
 
@@ -191,9 +192,13 @@ def _stays(plan: ExperimentPlan) -> str:
     )
 
 
-def _sessions(days: int) -> str:
+def sessions_in_words(plan: ExperimentPlan, days: int) -> str:
+    """Sessions, and the years that they take if it is more than one; earlier plans say so from two years on."""
     year = calendar.sessions_per_year()
-    years = f" ({days / year:.0f} years)" if days >= 2 * year else ""
+    if plan.corrects_skewness:
+        years = f" ({days / year:,.{0 if days >= 10 * year else 1}f} years)" if days > year else ""
+    else:  # records of these plans are computed again, word by word
+        years = f" ({days / year:.0f} years)" if days >= 2 * year else ""
     return f"{days:,} sessions{years}"
 
 

@@ -39,6 +39,8 @@ class Look:
         Probability that the challenger still wins by the horizon, were the plausible effect true.
     outcome
         What it came to.
+    skewness
+        Of the days, by which z is corrected; ``None`` where it is not.
     """
 
     day: int
@@ -50,6 +52,7 @@ class Look:
     deviation: float | None = None
     conditional_power: float | None = None
     outcome: Outcome = ""
+    skewness: float | None = None
 
     @property
     def crossed(self) -> bool:
@@ -228,6 +231,8 @@ class Decision(CanonicalRecord):
             if not look["outcome"]:
                 for name in ("guards", "deviation", "conditional_power", "outcome"):
                     del look[name]
+            if look["skewness"] is None:
+                del look["skewness"]
         for guardrail in values["guardrails"]:
             del guardrail["p_value"]
         return values

@@ -80,7 +80,7 @@ def outcome_columns(plan: ExperimentPlan) -> tuple[str, ...]:
 
 def needs_scaled_outcomes(plan: ExperimentPlan) -> bool:
     """Whether outcomes must be given in units of the volatility as well."""
-    return bool({"volatility", "excess", "previous"} & {*outcome_columns(plan)})
+    return bool({"volatility", "excess", "range_variance", "previous"} & {*outcome_columns(plan)})
 
 
 def looks_back(plan: ExperimentPlan) -> bool:

@@ -7,8 +7,11 @@ taken otherwise, is shown with its own reasons.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from financial_assets.experiment.decision import first_rule_words
 from financial_assets.experiment.decision.guardrail_words import as_sentence, guardrail_sentence
+from financial_assets.experiment.decision.reasons import sessions_in_words
 from financial_assets.experiment.decision.record import Decision
 from financial_assets.experiment.decision.series import metric_of
 from financial_assets.experiment.decision.units import amount, signed_amount
@@ -17,6 +20,7 @@ from financial_assets.experiment.plan.plan import ExperimentPlan
 __all__ = [
     "amount",
     "first_reason",
+    "horizon_in_words",
     "metric_and_why",
     "power_in_words",
     "progress",
@@ -69,6 +73,23 @@ def metric_and_why(plan: ExperimentPlan) -> str:
     return f"{title}, chosen by rule: {plan.why}" if plan.why else f"{title}, named by the rollout policy"
 
 
+def horizon_in_words(plan: ExperimentPlan) -> str:
+    """How long the planned test lasts, and why."""
+    sessions = f"{plan.looks[-1]} sessions"
+    if not plan.horizons:
+        return f"{sessions}, named by the rollout policy"
+    tried = ", ".join(
+        f"{horizon} find {amount(effect, metric_of(plan))}" for horizon, effect in _by_length(plan.horizons)
+    )
+    hoped = amount(plan.test.plausible_effect, metric_of(plan))
+    why = f"the fewest that find {hoped}" if plan.can_promote else f"the most there may be, which do not find {hoped}"
+    return f"{sessions}, chosen by the spread alone: {why} with {100 * plan.test.power:.0f} % power ({tried})"
+
+
+def _by_length(horizons: Mapping[str, float]) -> list[tuple[str, float]]:
+    return sorted(horizons.items(), key=lambda item: int(item[0]))
+
+
 def power_in_words(plan: ExperimentPlan) -> tuple[str, ...]:
     """What the plan's whole rule does, as simulated before the first day; nothing where it was not."""
     power, metric = plan.whole_rule, metric_of(plan)
@@ -79,7 +100,7 @@ def power_in_words(plan: ExperimentPlan) -> tuple[str, ...]:
     prices = [f"{_PRICES.get(name, name)} {100 * price:.0f}" for name, price in power.prices.items()]
     if plan.detectable > plan.test.plausible_effect:
         verdict = f"Underpowered: {100 * plan.test.power:.0f} % take {amount(plan.detectable, metric)}, "
-        verdict += f"or {plan.days_for_plausible:,} sessions."
+        verdict += f"or {sessions_in_words(plan, plan.days_for_plausible)}."
     else:
         verdict = f"A difference of {amount(plan.detectable, metric)} is promoted in {100 * plan.test.power:.0f} %."
     return (

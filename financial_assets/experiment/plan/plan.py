@@ -18,7 +18,13 @@ from financial_assets.experiment.metrics.metric import Question
 from financial_assets.experiment.metrics.registry import METRICS
 from financial_assets.experiment.paired_score import PairedMetric
 from financial_assets.experiment.plan.policy import RolloutPolicy
-from financial_assets.experiment.plan.sections import GuardrailPolicy, PlannedTest, QuestionPolicy, TestRules
+from financial_assets.experiment.plan.sections import (
+    GuardrailPolicy,
+    PlannedTest,
+    QuestionPolicy,
+    TestRules,
+    planned_looks,
+)
 from financial_assets.experiment.plan.whole_rule.figures import WholeRulePower
 
 if TYPE_CHECKING:
@@ -33,12 +39,14 @@ ACT_WITHIN = 10
 
 FEWEST_REFERENCE_DAYS = 20
 _LATER_FIELDS = (
-    "rule", "question", "noninferiority_margin", "lags", "uneven", "autocorrelated", "act_within", "whole_rule"
+    "rule", "question", "noninferiority_margin", "lags", "uneven", "autocorrelated", "act_within", "whole_rule",
+    "most_skewness", "horizons",
 )  # fmt: skip
-_OFTEN_EMPTY = ("why", "ratios", "traffic_question")  # not stored where they say nothing
+_OFTEN_EMPTY = ("why", "ratios", "traffic_question", "most_skewness", "horizons")  # not stored where they say nothing
 _LATER_TEST = ("noninferiority", "guard_alpha", "guard_margins", "futility")
 _LATER_SPREAD = ("skewness", "autocorrelation")
 _LEAST_PART = 1e-6
+_TOO_OFTEN = 2.0  # times the error probability: what simulated tests of equal models may exceed it by chance
 _NEVER = 99.0  # a boundary that no look reaches: so early that nothing may be spent yet
 
 
@@ -182,6 +190,12 @@ class ExperimentPlan(CanonicalRecord):
         rollout policy named it.
     traffic_question
         The question that traffic follows, where that is not this plan's; ``None``: this plan moves traffic.
+    most_skewness
+        Skewness beyond which days are uneven, z of a look being corrected for smaller ones; 0 in plans of before there
+        was that correction, which call days uneven beyond :data:`.long_run.UNEVEN`.
+    horizons
+        Sessions -> what a test of so many detects, of the horizons that were tried before that of the looks was taken;
+        empty where the policy names it.
     """
 
     kind = "experiment plan"
@@ -213,6 +227,20 @@ class ExperimentPlan(CanonicalRecord):
     why: str = ""
     ratios: Mapping[str, float] = field(default_factory=dict)
     traffic_question: Question | None = None
+    most_skewness: float = 0.0
+    horizons: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def corrects_skewness(self) -> bool:
+        """Whether z of a look is corrected for the skewness of its days."""
+        return self.most_skewness > 0
+
+    @property
+    def skewness_limit(self) -> float:
+        """Skewness of the days beyond which a look decides nothing."""
+        from financial_assets.experiment.statistics.long_run import UNEVEN
+
+        return self.most_skewness or UNEVEN
 
     @property
     def moves_traffic(self) -> bool:
@@ -267,7 +295,7 @@ class ExperimentPlan(CanonicalRecord):
         if self.rule == 1:
             for section, later in ((values, _LATER_FIELDS), (values["test"], _LATER_TEST)):
                 for name in later:
-                    del section[name]
+                    section.pop(name, None)
             for name in _LATER_SPREAD:
                 del values["spread"][name]
         return values
@@ -279,13 +307,6 @@ class ExperimentPlan(CanonicalRecord):
         if '"incident_requests"' in text:
             return plan
         return dataclasses.replace(plan, guardrails=dataclasses.replace(plan.guardrails, incident_requests=1))
-
-
-def planned_looks(horizon: int, looks: int) -> tuple[int, ...]:
-    """Evenly spaced days of the planned looks; the last is the horizon."""
-    if not 1 <= looks <= horizon:
-        raise ExperimentError(f"{looks} looks do not fit into a horizon of {horizon} sessions")
-    return tuple(round(horizon * place / looks) for place in range(1, looks + 1))
 
 
 def make_plan(
@@ -304,6 +325,9 @@ def make_plan(
     traffic_question: Question | None = None,
 ) -> ExperimentPlan:
     """The plan of asking one question of one of an epoch's challengers.
+
+    Of several horizons that the policy leaves open, the shortest is taken whose plan finds the plausible effect, by the
+    spread alone: who was better on its days is not looked at. If even the longest does not find it, that one is taken.
 
     Parameters
     ----------
@@ -337,9 +361,6 @@ def make_plan(
         It is not a challenger of this epoch, no error probability is left, no metric is chosen, or the margin lies
         beyond any difference that could be seen.
     """
-    # Whoever reads recorded plans, as every command does, need not wait for scipy.
-    from financial_assets.experiment.statistics import long_run
-
     if challenger is None or challenger not in epoch.challengers:
         who = "nobody" if challenger is None else challenger.model
         raise ExperimentError(f"{who} is not a challenger of weight epoch {epoch.number}: there is nothing to test")
@@ -347,26 +368,89 @@ def make_plan(
     name = asked.metric if choice is None else choice.metric
     if name == "auto":
         raise ExperimentError(f"no metric has been chosen for the question of {asked.question}")
-    test = asked.planned(name, policy.test, moves_traffic=traffic_question is None)
     family = family_of(policy, epoch, taken, questions=questions)
-    looks = planned_looks(test.horizon_sessions, test.looks)
-    design, drift = planned_design(test, family)
-    section = "test" if traffic_question is None else f"questions.{asked.question}"  # for messages
-    # Bets need bounded differences: the bound is fixed here, before any of them is seen.
+    # Whatever could have been seen before registration is no evidence, for whichever reason it could be seen.
+    starts_after = max(filter(None, (epoch.champion.data_cutoff, challenger.data_cutoff, seen)))
+
+    def lasting(horizon: int) -> ExperimentPlan:
+        test = asked.planned(name, policy.test, horizon=horizon, moves_traffic=traffic_question is None)
+        plan = _of_horizon(
+            test,
+            policy,
+            spread,
+            family,
+            experiment=epoch.experiment,
+            champion=epoch.champion.model,
+            challenger=challenger.model,
+            starts_after=starts_after.date().isoformat(),
+            registered_as_of=as_of.date().isoformat(),
+            why="" if choice is None else choice.why,
+            ratios={} if choice is None else dict(choice.ratios),
+            traffic_question=traffic_question,
+        )
+        if whole_rule is None:
+            return plan
+        power = whole_rule(plan)
+        if not plan.uneven and power.promoted[0] > _TOO_OFTEN * (plan.alpha_planned + plan.alpha_always) / 2:
+            # A spell of losses that the block shows and most tests would not: no look at such days is to be trusted.
+            plan = replace(plan, uneven=True)
+            power = whole_rule(plan)
+        return _with_power(plan, power)
+
+    return _shortest(policy.test.horizons, lasting)
+
+
+def _shortest(horizons: tuple[int, ...], lasting: Callable[[int], ExperimentPlan]) -> ExperimentPlan:
+    """The plan of the shortest horizon that finds the plausible effect, or of the longest; with all that were tried."""
+    plans = {horizons[-1]: lasting(horizons[-1])}
+
+    def finds(place: int) -> bool:
+        horizon = horizons[place]
+        if horizon not in plans:  # each is a simulation
+            plans[horizon] = lasting(horizon)
+        return plans[horizon].can_promote
+
+    place = len(horizons) - 1
+    if finds(place):
+        # The longest says about where it lies; from there one after the other.
+        expected = plans[horizons[-1]].days_for_plausible
+        place = min(sum(horizon < expected for horizon in horizons), place)
+        while not finds(place):
+            place += 1
+        while place and finds(place - 1):
+            place -= 1
+    chosen = plans[horizons[place]]
+    if len(horizons) == 1:
+        return chosen
+    return replace(chosen, horizons={str(horizon): plans[horizon].detectable for horizon in sorted(plans)})
+
+
+def _of_horizon(
+    test: PlannedTest, policy: RolloutPolicy, spread: DailyDeviation, family: int, **named: Any
+) -> ExperimentPlan:
+    """The plan of a test whose horizon is chosen; ``named`` are its fields that no rule depends on.
+
+    Raises
+    ------
+    ExperimentError
+        The margin lies beyond any difference that could be seen, or beyond the plausible effect.
+    """
+    # Whoever reads recorded plans, as every command does, need not wait for scipy.
+    from financial_assets.experiment.statistics import long_run
+
+    looks = planned_looks(test.horizon_sessions, policy.test.looks)
+    design, drift = planned_design(policy.test, family, test.horizon_sessions)
     metric = METRICS[test.metric]
+    section = "test" if named["traffic_question"] is None else f"questions.{metric.question}"  # for messages
+    # Bets need bounded differences: the bound is fixed here, before any of them is seen.
     bound = metric.clip(spread.deviation)
     if test.margin > bound / 2:
         raise ExperimentError(
             f"the margin {test.margin:g} is more than half of {bound:.3g}, the largest daily difference in "
             f"{test.metric} that the plan expects: lower {section}.margin of the rollout policy"
         )
-    plan = ExperimentPlan(
-        experiment=epoch.experiment,
-        champion=epoch.champion.model,
-        challenger=challenger.model,
-        # Whatever could have been seen before registration is no evidence, for whichever reason it could be seen.
-        starts_after=max(filter(None, (epoch.champion.data_cutoff, challenger.data_cutoff, seen))).date().isoformat(),
-        registered_as_of=as_of.date().isoformat(),
+    return ExperimentPlan(
+        **named,
         test=test,
         guardrails=policy.guardrails,
         spread=spread,
@@ -382,18 +466,18 @@ def make_plan(
         question=metric.question,
         noninferiority_margin=test.noninferiority * test.plausible_effect,
         lags=metric.least_lags,
-        uneven=abs(spread.skewness) > long_run.UNEVEN,
+        # Rare large gains are no danger: t of such days is too small, not too large, and harm is judged by their own.
+        uneven=spread.skewness < -long_run.TOO_UNEVEN,
         autocorrelated=spread.autocorrelation > long_run.AUTOCORRELATED,
         act_within=ACT_WITHIN,
-        why="" if choice is None else choice.why,
-        ratios={} if choice is None else dict(choice.ratios),
-        traffic_question=traffic_question,
+        most_skewness=long_run.TOO_UNEVEN,
     )
-    return plan if whole_rule is None else _with_power(plan, whole_rule(plan))
 
 
-def planned_design(rules: TestRules, family: int) -> tuple[GroupSequentialDesign, float]:
+def planned_design(rules: TestRules, family: int, horizon: int | None = None) -> tuple[GroupSequentialDesign, float]:
     """The planned looks of a test that gets one part in ``family`` of the error probabilities.
+
+    ``horizon`` is one of those that the rules leave open, by default the longest.
 
     Returns
     -------
@@ -402,7 +486,7 @@ def planned_design(rules: TestRules, family: int) -> tuple[GroupSequentialDesign
     """
     from financial_assets.experiment.statistics.group_sequential import GroupSequentialDesign
 
-    looks = planned_looks(rules.horizon_sessions, rules.looks)
+    looks = planned_looks(horizon or rules.horizons[-1], rules.looks)
     design = GroupSequentialDesign.of([day / looks[-1] for day in looks], rules.alpha_planned / family)
     return design, design.drift_for(rules.power)
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, ConfigDict
 from pydantic.dataclasses import dataclass
 
+from financial_assets.errors import ExperimentError
 from financial_assets.experiment.allocation.regimes import DIMENSIONS, VALUES, Dimension, Regime
 from financial_assets.experiment.metrics.metric import Question
 from financial_assets.experiment.metrics.registry import METRICS, metrics_of
@@ -30,6 +31,50 @@ def between(low: float, high: float, *, whole: bool = False) -> BeforeValidator:
         return value
 
     return BeforeValidator(check)
+
+
+def auto_or_between(low: float, high: float) -> BeforeValidator:
+    """``auto``, or a whole number that :func:`between` takes."""
+
+    def check(value: object) -> object:
+        is_number = isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+        if value != "auto" and not is_number:
+            raise ValueError(f"auto, or a whole number from {low:g} to {high:g}")
+        return value
+
+    return BeforeValidator(check)
+
+
+HORIZONS = tuple(range(63, 253, 21))
+"""Sessions, by months from a quarter to a year, of which ``horizon_sessions: auto`` takes the fewest that do."""
+
+_LOOK_EVERY, _FIRST_LOOK = 14, 42
+"""Sessions between the looks of ``looks: auto``, and the day before which there is none: a loss that comes once in ten
+sessions is not seen in one test of nine that has twenty of them, and in one of a hundred that has forty."""
+
+
+def planned_looks(horizon: int, looks: int | Literal["auto"]) -> tuple[int, ...]:
+    """Evenly spaced days of the planned looks; the last is the horizon.
+
+    Parameters
+    ----------
+    horizon
+        Sessions of the test.
+    looks
+        How many; ``auto``: one about every 14 sessions, but none before day 42 unless the test is shorter.
+
+    Raises
+    ------
+    ExperimentError
+        There are more looks than sessions.
+    """
+    count = max(horizon // _LOOK_EVERY, 1) if looks == "auto" else looks
+    if not 1 <= count <= horizon:
+        raise ExperimentError(f"{count} looks do not fit into a horizon of {horizon} sessions")
+    days = tuple(round(horizon * place / count) for place in range(1, count + 1))
+    if looks == "auto":
+        days = tuple(day for day in days if day >= min(_FIRST_LOOK, horizon))
+    return days
 
 
 def _rising(steps: tuple[int, ...]) -> tuple[int, ...]:
@@ -77,9 +122,10 @@ class TestRules:
     power
         Probability of finding the minimum detectable effect.
     horizon_sessions
-        Evaluated sessions after which the test ends.
+        Evaluated sessions after which the test ends; ``auto``: the fewest of :data:`HORIZONS` in which the whole rule
+        finds the plausible effect with the power asked for, by the spread of days that are no evidence; else the most.
     looks
-        Planned looks, evenly spaced up to the horizon.
+        Planned looks, evenly spaced up to the horizon; ``auto``: see :func:`planned_looks`.
     noninferiority
         A challenger may be worse than a baseline by less than this part of the plausible effect.
     guard_alpha
@@ -103,8 +149,8 @@ class TestRules:
     alpha_planned: Annotated[float, between(0.0001, 0.2)] = 0.04
     alpha_always: Annotated[float, between(0.0001, 0.2)] = 0.01
     power: Annotated[float, between(0.5, 0.99)] = 0.8
-    horizon_sessions: Annotated[int, between(20, 5040, whole=True)] = 252
-    looks: Annotated[int, between(1, 12, whole=True)] = 4
+    horizon_sessions: Annotated[int | Literal["auto"], auto_or_between(20, 5040)] = "auto"
+    looks: Annotated[int | Literal["auto"], auto_or_between(1, 12)] = "auto"
     noninferiority: Annotated[float, between(0.01, 10.0)] = 0.5
     guard_alpha: Annotated[float, between(0.0001, 0.2)] = 0.05
     guard_margins: Annotated[Mapping[Guard, float], AfterValidator(_are_margins)] = field(default_factory=dict)
@@ -112,13 +158,20 @@ class TestRules:
     deflated_sharpe: Annotated[float, between(0.0, 0.999)] = 0.0
     at_horizon: Literal["keep", "release"] = "keep"
 
+    @property
+    def horizons(self) -> tuple[int, ...]:
+        """Those that a plan may choose from, rising."""
+        return HORIZONS if self.horizon_sessions == "auto" else (self.horizon_sessions,)
+
 
 @dataclass(frozen=True, slots=True, config=FORBID)
 class PlannedTest(TestRules):
-    """The test of a registered plan: its metric has been chosen.
+    """The test of a registered plan: its metric and its horizon have been chosen.
 
     Attributes
     ----------
+    horizon_sessions, looks
+        Those of the plan.
     metric
         See :data:`~financial_assets.experiment.paired_score.PairedMetric`; margin and effect are in its unit.
     margin
@@ -127,6 +180,8 @@ class PlannedTest(TestRules):
         The largest difference that one may reasonably hope for; a test that cannot find it promotes nothing.
     """
 
+    horizon_sessions: int = 252
+    looks: int = 4
     metric: PairedMetric = "accuracy"
     margin: Margin = 0.0
     plausible_effect: PlausibleEffect = 0.02
@@ -171,8 +226,10 @@ class QuestionPolicy:
             if self.margin:
                 yield f"{section}.margin", self.margin, f"0 {unknown}: {example}"
 
-    def planned(self, metric: PairedMetric, rules: TestRules, *, moves_traffic: bool = True) -> PlannedTest:
-        """The test of a plan that asks this, once its metric is chosen.
+    def planned(
+        self, metric: PairedMetric, rules: TestRules, *, horizon: int | None = None, moves_traffic: bool = True
+    ) -> PlannedTest:
+        """The test of a plan that asks this, once its metric and its horizon are chosen.
 
         Parameters
         ----------
@@ -180,10 +237,14 @@ class QuestionPolicy:
             Which.
         rules
             What it has in common with the policy's other tests.
+        horizon
+            One of ``rules.horizons``; by default the longest.
         moves_traffic
             A question that moves no traffic takes none away at its horizon either.
         """
         common = {item.name: getattr(rules, item.name) for item in fields(TestRules)}
+        common["horizon_sessions"] = horizon or rules.horizons[-1]
+        common["looks"] = len(planned_looks(common["horizon_sessions"], rules.looks))
         if not moves_traffic:
             common["at_horizon"] = "keep"
         hoped = METRICS[metric].plausible_effect if self.plausible_effect is None else self.plausible_effect

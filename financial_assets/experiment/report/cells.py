@@ -8,9 +8,10 @@ from typing import Any
 
 from markupsafe import Markup
 
+from financial_assets.experiment.decision.reasons import sessions_in_words
 from financial_assets.experiment.decision.record import ConfidenceSequence
 from financial_assets.experiment.decision.series import metric_of, question_of
-from financial_assets.experiment.decision.words import metric_and_why
+from financial_assets.experiment.decision.words import horizon_in_words, metric_and_why
 from financial_assets.experiment.evaluation.candidates import AlwaysValid
 from financial_assets.experiment.metrics.metric import Metric
 from financial_assets.scoring.intervals import Interval
@@ -120,6 +121,8 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "code": _code,
     "metric": metric_of,
     "metric_and_why": metric_and_why,
+    "horizon_in_words": horizon_in_words,
+    "sessions_in_words": sessions_in_words,
     "question": question_of,
     "prefixed": lambda text, prefix: f"{prefix}{text}",
 }

@@ -17,7 +17,12 @@ from financial_assets.experiment.decision.record import Decision, Look
 from financial_assets.experiment.decision.series import metric_of
 from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.experiment.report.style import INK, ROLE_COLOURS, RULE, figure, legend
-from financial_assets.experiment.statistics.long_run import long_run_deviation
+from financial_assets.experiment.statistics.long_run import (
+    effective_count,
+    long_run_deviation,
+    skew_required,
+    skewness,
+)
 
 _NEVER = 90.0
 _FEWEST_DAYS = 20
@@ -107,6 +112,8 @@ def _needed(plan: ExperimentPlan, differences: np.ndarray, day: int, boundary: f
         seen = float(days.std(ddof=1) if plan.rule == 1 else long_run_deviation(days, plan.lags)[0])
     deviation = seen if seen > 0 else plan.spread.deviation
     t = -float(special.stdtrit(day - 1, special.ndtr(-boundary)))
+    if plan.corrects_skewness and seen > 0:
+        t = skew_required(t, float(skewness(days)), float(effective_count(seen, days, plan.lags)))
     needed = plan.test.margin + t * deviation / math.sqrt(day)
     return needed if math.isfinite(needed) else None
 

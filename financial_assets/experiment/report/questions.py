@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from financial_assets.experiment.decision.reasons import sessions_in_words
 from financial_assets.experiment.decision.record import Decision
 from financial_assets.experiment.decision.series import metric_of, question_of
 from financial_assets.experiment.decision.words import amount, metric_and_why
@@ -134,7 +135,11 @@ def _open(decision: Decision, plan: ExperimentPlan, seen: str) -> str:
         futile = [look.day for look in decision.looks if look.outcome == "futile"]
         day = min([*futile, decision.days, plan.looks[-1]])
         return f"No winner: the test ended after {day} sessions, and {plan.champion} is not replaced."
-    small = "" if plan.can_promote else ", and the test is too small for what one can expect"
+    if plan.can_promote:
+        return f"No answer yet: {seen} have been seen."
+    small = ", and the test is too small for what one can expect"
+    if plan.rule > 1:
+        small += f", which takes {sessions_in_words(plan, plan.days_for_plausible)}"
     return f"No answer yet: {seen} have been seen{small}."
 
 

@@ -102,7 +102,7 @@ class Registration:
                 break
             family = family_of(policy, epoch, taken, questions=questions)
             _, drift = planned_design(policy.test, family)
-            choice, spread = choose(asked, days, drift=drift, horizon=policy.test.horizon_sessions)
+            choice, spread = choose(asked, days, drift=drift, horizon=policy.test.horizons[-1])
             traffic = log.plan(epoch.experiment, epoch.champion.model, arm.model)
             plan = make_plan(
                 policy,
@@ -130,7 +130,7 @@ class Registration:
         for arm, asked in missing:
             days = measure(arm, asked)
             try:
-                choose(asked, days, drift=1.0, horizon=rules.horizon_sessions)
+                choose(asked, days, drift=1.0, horizon=rules.horizons[-1])
             except UnaskableError as error:
                 if log.plan(epoch.experiment, champion, arm.model) is None and asked == rules.asked():
                     raise ExperimentError(

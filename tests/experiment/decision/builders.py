@@ -39,8 +39,9 @@ def evaluated(*, panel: PricePanel, **given: Any) -> Evaluation:
 
 
 def policy(**test: object) -> RolloutPolicy:
-    """The package's policy with one question, by default decided by accuracy, and other rules of the test."""
-    packaged, named = load_policy(), {"question": None, "metric": "accuracy", "plausible_effect": 0.02}
+    """The package's policy with one question, by default decided by accuracy in a year with four looks."""
+    named = {"question": None, "metric": "accuracy", "plausible_effect": 0.02, "horizon_sessions": 252, "looks": 4}
+    packaged = load_policy()
     rules = replace(packaged.test, **{**named, **test})
     return replace(packaged, experiment="ab-experiment", test=rules, questions=())
 

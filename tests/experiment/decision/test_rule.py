@@ -18,6 +18,7 @@ from financial_assets.experiment.decision.record import Decision, Guardrail, Tra
 from financial_assets.experiment.decision.rule import decide
 from financial_assets.experiment.decision.words import first_reason, power_in_words, progress, reasons_in_words
 from financial_assets.experiment.plan.plan import DailyDeviation, ExperimentPlan, make_plan
+from financial_assets.experiment.statistics.long_run import robust_z, skewness
 from tests.experiment.builders import CHALLENGER, CHAMPION, CUTOFF
 from tests.experiment.decision.builders import EPOCH, QUIET, SPREAD, days, evidence, first_plan, plan, policy
 
@@ -193,12 +194,51 @@ def test_rare_large_losses_leave_the_decision_to_the_sequence() -> None:
     found = judged(plan(futility=0.0), Evidence(series, series, {"majority": series, "logistic": series}, 0, 0, "x"))
     assert found.looks[-1].outcome == "uneven"
     registered = make_plan(
-        policy(plausible_effect=0.03), EPOCH, EPOCH.challengers[0], DailyDeviation(SPREAD, "x", skewness=-3.0), CUTOFF
+        policy(plausible_effect=0.03), EPOCH, EPOCH.challengers[0], DailyDeviation(SPREAD, "x", skewness=-3.5), CUTOFF
     )
     assert registered.uneven
     assert registered.alpha_always == pytest.approx(0.05), "all of the error probability"
     assert judged(registered, evidence(0.035)).looks[-1].outcome == "uneven"
     assert judged(registered, evidence(0.06, 200)).action == "promote"
+
+
+def test_large_losses_take_from_a_look_what_they_add_to_t_and_an_earlier_plan_calls_them_uneven() -> None:
+    rng = np.random.default_rng(7)
+    series = days(0.035 + 0.1 * (1 - rng.exponential(1.0, 252)))
+    seen = Evidence(series, series, {"majority": series, "logistic": series}, 0, 0, "x")
+    registered = plan(futility=0.0)
+    found = judged(registered, seen).looks[-1]
+    assert found.skewness == pytest.approx(float(skewness(series.differences)))
+    assert found.skewness is not None
+    assert found.skewness < -1.5
+    assert 0 < found.z < robust_z(series.differences)
+    assert found.outcome == "promote"
+    earlier = judged(replace(registered, most_skewness=0.0), seen).looks[-1]
+    assert (earlier.outcome, earlier.skewness) == ("uneven", None)
+    assert earlier.z == robust_z(series.differences)
+
+
+def test_plans_of_before_the_correction_keep_their_digest_and_read_back() -> None:
+    earlier = replace(plan(), most_skewness=0.0)
+    assert "most_skewness" not in earlier.to_json()
+    assert "horizons" not in earlier.to_json()
+    assert ExperimentPlan.from_json(earlier.to_json()) == earlier
+    assert not earlier.corrects_skewness
+    assert earlier.skewness_limit == 1.5
+    decision = judged(earlier, evidence(0.035))
+    assert '"skewness"' not in decision.to_json()
+    assert Decision.from_json(decision.to_json()) == decision
+
+
+def test_large_gains_keep_no_look_from_promoting() -> None:
+    spread = DailyDeviation(SPREAD, "x", skewness=5.0)
+    registered = make_plan(policy(plausible_effect=0.03), EPOCH, EPOCH.challengers[0], spread, CUTOFF)
+    assert not registered.uneven
+    rng = np.random.default_rng(5)
+    series = days(0.03 + 0.1 * (rng.exponential(1.0, 252) - 1))
+    seen = Evidence(series, series, {"majority": series, "logistic": series}, 0, 0, "x")
+    look = judged(registered, seen).looks[-1]
+    assert (look.outcome, look.z) == ("promote", robust_z(series.differences))
 
 
 def test_dependent_days_raise_what_looks_and_sequence_need() -> None:
@@ -239,7 +279,11 @@ def test_an_underpowered_plan_says_how_many_sessions_would_do() -> None:
     decision = judged(plan(plausible_effect=0.01), evidence(0.0, 30))
     assert decision.action == "hold"
     assert "Not enough sessions to tell" in decision.reasons[0]
-    assert "About 853 sessions (3 years) would do" in decision.reasons[0]
+    assert "About 853 sessions (3.4 years) would do" in decision.reasons[0]
+    sooner = judged(plan(plausible_effect=0.016), evidence(0.0, 30)).reasons[0]
+    assert "About 334 sessions (1.3 years) would do" in sooner
+    earlier = judged(replace(plan(plausible_effect=0.01), most_skewness=0.0), evidence(0.0, 30))
+    assert "About 853 sessions (3 years) would do" in earlier.reasons[0], "as their records say"
     assert judged(plan(plausible_effect=0.01), evidence(0.06, 200)).action == "hold", "even when it wins"
 
 

@@ -27,6 +27,7 @@ def outcomes(seed: int = 0, sessions: int = 6, tickers: int = 24) -> pd.DataFram
             "outcome_5d": 5**0.5 * volatility * rng.standard_normal(count),
             "volatility": volatility,
             "excess": move / volatility,
+            "range_variance": volatility**2 * rng.chisquare(8, count) / 8,
             "previous": pd.Series(days).shift().repeat(tickers).to_numpy(),
         }
     )

@@ -79,7 +79,7 @@ def test_the_unit_of_returns_means_nothing(name: str, seed: int, unit: float) ->
     np.testing.assert_allclose(after.differences, before.differences, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["pinball", "qlike", "var_es", "pinball_5d", "qlike_5d", "var_es_5d"])
+@pytest.mark.parametrize("name", ["pinball", "qlike", "var_es", "pinball_5d", "qlike_5d", "var_es_5d", "qlike_range"])
 def test_the_true_risk_wins(name: str) -> None:
     """Proper scores: who knows the distribution beats who takes it for half as wide, or twice."""
     known = outcomes(1, sessions=120)

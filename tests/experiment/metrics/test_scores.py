@@ -38,6 +38,7 @@ ROW = pd.DataFrame(
         "up": [False],
         "outcome_5d": [0.05],
         "volatility": [0.01],
+        "range_variance": [0.0003],
     }
 )
 
@@ -76,6 +77,7 @@ def test_pinball_is_in_units_of_the_volatility_known_beforehand() -> None:
 def test_qlike_takes_the_variance_that_the_ranges_have() -> None:
     variance = ((0.04 / (2 * 1.6448536269514722) + 0.06 / (2 * 2.3263478740408408)) / 2) ** 2
     assert score("qlike") == pytest.approx(-(np.log(variance) + 0.025**2 / variance))
+    assert score("qlike_range") == pytest.approx(-(np.log(variance) + 0.0003 / variance))
     assert score("qlike_5d") == pytest.approx(-(np.log(4 * variance) + 0.05**2 / (4 * variance)))
     assert np.isfinite(score("qlike", q01=0.02, q05=0.02, q95=0.02, q99=0.02)), (
         "no width at all is taken as one of a basis point"

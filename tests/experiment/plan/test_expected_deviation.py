@@ -142,7 +142,7 @@ def test_the_metric_that_can_see_most_is_chosen() -> None:
 
 
 def test_days_that_move_together_make_a_metric_worse() -> None:
-    equal = {metric.name: 10 * metric.plausible_effect for metric in metrics_of("risk")[:2]}
+    equal = {metric.name: 8 * metric.plausible_effect for metric in metrics_of("risk")[:2]}
     assert choose_metric("risk", spreads(**equal), drift=3.0, horizon=100).metric == "pinball", "of equals the first"
     dependent = {**spreads(**equal), "pinball": DailyDeviation(equal["pinball"], "the test", inflation=1.2)}
     assert choose_metric("risk", dependent, drift=3.0, horizon=100).metric == "qlike"

@@ -17,7 +17,9 @@ from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.decision.evidence import Evidence
 from financial_assets.experiment.decision.looks import due_looks, watch
 from financial_assets.experiment.paired_score import PairedMetric
-from financial_assets.experiment.plan.plan import DailyDeviation, ExperimentPlan, make_plan, planned_looks
+from financial_assets.experiment.plan.plan import DailyDeviation, ExperimentPlan, make_plan
+from financial_assets.experiment.plan.sections import HORIZONS, planned_looks
+from financial_assets.experiment.plan.whole_rule.figures import WholeRulePower
 from tests.experiment.decision.builders import CUTOFF, EPOCH, SPREAD, days, first_plan, plan, policy
 
 
@@ -105,6 +107,66 @@ def test_looks_rise_to_the_horizon(horizon: int, looks: int) -> None:
     assert found[-1] == horizon
     assert len(found) == looks
     assert all(a < b for a, b in itertools.pairwise(found))
+
+
+@given(horizon=st.integers(20, 5000))
+def test_looks_by_themselves_begin_when_rare_losses_can_be_seen(horizon: int) -> None:
+    found = planned_looks(horizon, "auto")
+    assert found[-1] == horizon
+    assert found[0] >= min(42, horizon)
+    assert all(9 <= b - a <= 28 for a, b in itertools.pairwise(found))
+
+
+def chosen(deviation: float, **test: object) -> ExperimentPlan:
+    """A plan that may choose how long it lasts, by the looks alone."""
+    rules = policy(**{"plausible_effect": 0.03, "horizon_sessions": "auto", "looks": "auto", **test})
+    return make_plan(rules, EPOCH, EPOCH.challengers[0], DailyDeviation(deviation, "x"), CUTOFF)
+
+
+@settings(max_examples=30, deadline=None)
+@given(deviation=st.floats(0.02, 0.3))
+def test_the_shortest_horizon_that_finds_what_is_plausible_is_taken(deviation: float) -> None:
+    made = chosen(deviation)
+    horizon = made.test.horizon_sessions
+    assert (horizon, len(made.looks)) == (made.looks[-1], made.test.looks)
+    assert made.horizons[str(horizon)] == made.detectable
+    shorter = [each for each in HORIZONS if each < horizon]
+    if not made.can_promote:
+        assert horizon == HORIZONS[-1]
+    elif shorter:
+        assert not chosen(deviation, horizon_sessions=shorter[-1]).can_promote
+    named = chosen(deviation, horizon_sessions=horizon)
+    assert replace(made, horizons={}) == named, "nothing else depends on the choice"
+    assert ExperimentPlan.from_json(made.to_json()) == made
+
+
+def test_a_horizon_is_chosen_by_the_whole_rule_where_it_is_simulated() -> None:
+    asked: list[int] = []
+
+    def simulated(registered: ExperimentPlan) -> WholeRulePower:
+        asked.append(registered.looks[-1])
+        found = 0.3 / math.sqrt(registered.looks[-1])
+        return WholeRulePower((0.0,) * 4, (0.0,) * 4, (0.0,) * 4, {}, found, 1, 1, "said so")
+
+    rules = policy(plausible_effect=0.025, horizon_sessions="auto", looks="auto")
+    spread = DailyDeviation(SPREAD, "x")
+    made = make_plan(rules, EPOCH, EPOCH.challengers[0], spread, CUTOFF, whole_rule=simulated)
+    assert made.test.horizon_sessions == 147, "0.3 / sqrt(147) is below 0.025, and 0.3 / sqrt(126) is not"
+    assert asked == [252, 147, 126]
+    assert set(made.horizons) == {"126", "147", "252"}
+
+
+def test_days_whose_simulation_promotes_equals_too_often_are_uneven() -> None:
+    def simulated(registered: ExperimentPlan) -> WholeRulePower:
+        equal = 0.0 if registered.uneven else 0.12
+        return WholeRulePower((0.0,) * 4, (equal, 0.0, 0.0, 0.0), (0.0,) * 4, {}, 0.01, 1, 1, "said so")
+
+    spread = DailyDeviation(SPREAD, "x")
+    made = make_plan(policy(), EPOCH, EPOCH.challengers[0], spread, CUTOFF, whole_rule=simulated)
+    assert made.uneven
+    assert made.whole_rule is not None
+    assert made.whole_rule.promoted[0] == 0.0
+    assert made.alpha_always == pytest.approx(0.05), "no look is to be trusted"
 
 
 def test_the_assumed_spread_knows_that_tickers_move_together() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from financial_assets.errors import SettingsError
 from financial_assets.experiment.plan.policy import ArmPolicy, QuestionPolicy, RolloutPolicy, TestPolicy, load_policy
+from financial_assets.experiment.plan.sections import HORIZONS, planned_looks
 
 GOOD = """
 experiment: my-experiment
@@ -60,6 +61,16 @@ def test_a_plans_test_takes_the_effect_of_its_metric_and_gives_no_requests_back_
     assert (traffic.at_horizon, further.at_horizon) == ("release", "keep")
 
 
+def test_a_plans_horizon_and_looks_are_numbers() -> None:
+    free, named = TestPolicy(), TestPolicy(horizon_sessions=100, looks=5)
+    assert (free.horizons, named.horizons) == (HORIZONS, (100,))
+    longest = QuestionPolicy("risk").planned("qlike", free)
+    assert (longest.horizon_sessions, longest.looks) == (HORIZONS[-1], len(planned_looks(HORIZONS[-1], "auto")))
+    assert QuestionPolicy("risk").planned("qlike", free, horizon=63).horizon_sessions == 63
+    own = QuestionPolicy("risk").planned("qlike", named)
+    assert (own.horizon_sessions, own.looks) == (100, 5)
+
+
 def test_a_policy_of_ones_own(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(GOOD)
@@ -109,7 +120,7 @@ def test_a_policy_of_ones_own(tmp_path: Path) -> None:
         (
             ("experiment:", "questions: [ranking, {question: risk, metric: brier}]\nexperiment:"),
             "questions[1].metric",
-            "pinball, qlike, var_es, pinball_5d, qlike_5d, var_es_5d; brier answers the question of direction",
+            "var_es, pinball_5d, qlike_5d, var_es_5d, qlike_range; brier answers the question of direction",
         ),
         (
             ("experiment:", "questions: [{question: risk, plausible_effect: 0.1}]\nexperiment:"),
@@ -135,6 +146,8 @@ def test_a_policy_of_ones_own(tmp_path: Path) -> None:
         (("weight: 40}]", "weight: 20}, {variant: enhanced, weight: 20}]"), "challengers[1].variant", "only once"),
         (("weight: 40}]", "weight: 20}, {variant: tiny, weight: 21}]"), "champion.weight + challengers", "to 100"),
         (("experiment:", "test: {at_horizon: stop}\nexperiment:"), "test.at_horizon", "'keep' or 'release'"),
+        (("experiment:", "test: {horizon_sessions: soon}\nexperiment:"), "test.horizon_sessions", "auto, or a whole"),
+        (("experiment:", "test: {looks: 13}\nexperiment:"), "test.looks", "auto, or a whole number from 1 to 12"),
         (("experiment:", "traffic: {mode: bandit}\nexperiment:"), "traffic.mode", "'fixed', 'ladder', "),
         (("experiment:", "traffic: {steps: [30, 10]}\nexperiment:"), "traffic.steps", "rising"),
         (("experiment:", "traffic: {steps: [0, 100]}\nexperiment:"), "traffic.steps[1]", "to 99"),

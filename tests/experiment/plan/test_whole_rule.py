@@ -181,3 +181,14 @@ def test_days_themselves_are_no_part_of_a_record() -> None:
     made = measured(np.sin(np.arange(80.0)), against_majority=np.cos(np.arange(80.0)))
     assert "beside" not in made.to_json()
     assert ExperimentPlan.from_json(made.to_json()) == made
+
+
+def test_a_rule_that_its_baselines_stop_does_not_find_what_the_looks_alone_find() -> None:
+    """Two models that are nearly alike: each is far from the baselines, whose days vary a thousand times as much."""
+    rng = np.random.default_rng(2)
+    main, far = 1e-4 * rng.standard_normal(120), 0.5 * rng.standard_normal(120)
+    made = measured(main, against_majority=far, against_logistic=far)
+    hopeful = replace(made, test=replace(made.test, plausible_effect=0.03), noninferiority_margin=0.015)
+    power = simulate_power(hopeful, worlds=500)
+    assert power.promoted[2] < 0.8
+    assert power.detectable > hopeful.test.plausible_effect

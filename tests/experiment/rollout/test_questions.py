@@ -214,7 +214,7 @@ def test_the_metric_is_chosen_by_rule_and_the_plan_says_why(log: PredictionLog) 
     conduct.rollout.reconcile(MODELS)
     direction, risk = conduct.register(known, CUTOFF)
     assert (direction.test.metric, risk.test.metric) == ("brier", "qlike_5d")
-    assert (direction.test.plausible_effect, risk.test.plausible_effect) == (0.0004, 0.08)
+    assert (direction.test.plausible_effect, risk.test.plausible_effect) == (0.0004, 0.086)
     assert direction.ratios["brier"] == min(direction.ratios.values())
     assert direction.ratios["brier"] == pytest.approx(direction.detectable / direction.test.plausible_effect)
     assert metric_and_why(direction).startswith(
@@ -262,7 +262,7 @@ def test_without_a_measurement_direction_is_assumed_and_risk_is_not_asked(log: P
     lines = question_lines(judged, conduct.unasked())
     assert [line.sentence for line in lines] == [
         f"Direction, {CHALLENGER}: No answer yet: 3 of 36 planned sessions have been seen, and the test is too small "
-        "for what one can expect.",
+        "for what one can expect, which takes 5,781 sessions (23 years).",
         f"Risk, {CHALLENGER}: Cannot be asked, because {conduct.unasked()[0].reason}.",
     ]
 

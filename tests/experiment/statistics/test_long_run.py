@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from financial_assets.experiment.statistics.group_sequential import daily_z
+from financial_assets.experiment.statistics.group_sequential import GroupSequentialDesign, daily_z, z_of_t
 from financial_assets.experiment.statistics.long_run import (
+    TOO_UNEVEN,
     autocorrelation,
     cosines,
+    effective_count,
     long_run_deviation,
     robust_z,
     running_deviation,
+    skew_corrected,
+    skew_required,
     skewness,
 )
 
@@ -75,6 +83,106 @@ def test_days_that_do_not_vary_prove_what_they_are_asked_to() -> None:
     assert robust_z(np.array([0.1])) == robust_z(np.array([])) == 0.0
     assert (skewness(still), autocorrelation(still)) == (0.0, 0.0)
     assert np.isfinite(robust_z(still + 1e-9 * np.arange(30)))
+
+
+LOOKS = tuple(range(42, 127, 14))
+
+
+def losses(runs: int, count: int, seed: int) -> np.ndarray:
+    """Most days gain a little, some lose much: skewness -2."""
+    return 1 - np.random.default_rng(seed).exponential(1.0, (runs, count))
+
+
+def losses_that_linger(runs: int, count: int, seed: int) -> np.ndarray:
+    days = losses(runs, count + 30, seed)
+    for day in range(1, count + 30):
+        days[:, day] += 0.2 * days[:, day - 1]
+    return days[:, 30:]
+
+
+def common_jumps(runs: int, count: int, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((runs, count)) - 4 * (rng.random((runs, count)) < 0.025) + 0.1
+
+
+def spells_with_fat_tails(runs: int, count: int, seed: int) -> np.ndarray:
+    """GARCH with shocks of Student's t with 2.5 degrees of freedom, 0.2 from day to day."""
+    days = np.random.default_rng(seed).standard_t(2.5, (runs, count + 60)) / np.sqrt(5)
+    variance = np.ones(runs)
+    for day in range(count + 60):
+        days[:, day] *= np.sqrt(variance)
+        variance = np.minimum(0.03 + 0.1 * days[:, day] ** 2 + 0.87 * variance, 1e4)
+    for day in range(1, count + 60):
+        days[:, day] += 0.2 * days[:, day - 1]
+    return days[:, 60:]
+
+
+def crossed(days: np.ndarray, *, corrected: bool) -> float:
+    """Share of tests in which a planned look promotes, at a one-sided 2 %."""
+    boundaries = GroupSequentialDesign.of([day / LOOKS[-1] for day in LOOKS], 0.04).upper
+    found = np.zeros(len(days), dtype=bool)
+    for day, boundary in zip(LOOKS, boundaries, strict=True):
+        seen = days[:, :day]
+        deviation, freedom = long_run_deviation(seen)
+        t, shape = seen.mean(axis=1) / (deviation / np.sqrt(day)), skewness(seen)
+        if corrected:
+            t = np.where(shape < -TOO_UNEVEN, 0.0, skew_corrected(t, shape, effective_count(deviation, seen)))
+        found |= z_of_t(t, freedom) >= boundary
+    return float(found.mean())
+
+
+@pytest.mark.parametrize(
+    ("world", "most"), [(losses, 0.027), (losses_that_linger, 0.03), (common_jumps, 0.027)], ids=lambda it: str(it)
+)
+def test_looks_at_uneven_days_promote_as_rarely_as_they_may_and_plain_t_does_not(
+    world: Callable[[int, int, int], np.ndarray], most: float
+) -> None:
+    days = world(8000, LOOKS[-1], 11)
+    plain, corrected = crossed(days, corrected=False), crossed(days, corrected=True)
+    assert corrected <= most
+    assert plain > corrected
+    if world is not common_jumps:
+        assert plain > 0.035, "the control"
+
+
+def test_spells_with_fat_tails_leave_t_as_it_is() -> None:
+    days = spells_with_fat_tails(6000, LOOKS[-1], 12)
+    assert crossed(days, corrected=True) == pytest.approx(0.02, abs=0.006)
+
+
+def test_one_loss_in_ten_days_is_no_gain() -> None:
+    rng = np.random.default_rng(13)
+    days = np.where(rng.random((6000, LOOKS[-1])) < 0.1, -3.0, 1 / 3) + 0.03 * rng.standard_normal((6000, LOOKS[-1]))
+    assert crossed(days, corrected=False) > 0.05, "the control"
+    assert crossed(days, corrected=True) < 0.02
+
+
+@given(t=st.floats(-30, 30), skew=st.floats(-8, 8), count=st.integers(2, 5000))
+def test_the_correction_only_takes_away_what_skewness_adds(t: float, skew: float, count: int) -> None:
+    fixed = float(skew_corrected(t, skew, count))
+    assert abs(fixed) <= abs(t)
+    assert fixed * t >= 0
+    assert skew_corrected(-t, -skew, count) == -fixed
+    if t * skew >= 0:
+        assert fixed == t
+    assert skew_corrected(np.array([t, t + 0.5]), skew, count)[1] >= fixed - 1e-9 or t < 0 <= t + 0.5
+
+
+@given(needed=st.floats(0.5, 6), skew=st.floats(-4, 4), count=st.integers(30, 500))
+def test_what_is_required_is_what_is_left_of_it(needed: float, skew: float, count: int) -> None:
+    required = skew_required(needed, skew, count)
+    assert required >= needed
+    if np.isfinite(required):
+        assert skew_corrected(required, skew, count) == pytest.approx(needed, rel=1e-6)
+    else:
+        assert skew_corrected(1e6, skew, count) < needed
+
+
+def test_days_that_depend_on_each_other_count_for_fewer() -> None:
+    days = autoregressive(0.5, 50, 400)
+    counts = effective_count(long_run_deviation(days)[0], days)
+    assert np.median(counts) == pytest.approx(400 / 3, rel=0.15)
+    assert effective_count(0.0, np.zeros(30)) == 30
 
 
 def test_shapes_are_seen() -> None:

@@ -19,7 +19,9 @@ SEED = 20240607
 _MOST_WORLDS, _FEWEST_WORLDS = 2000, 500
 _DAYS_AT_ONCE = 500_000  # of all worlds: bounds memory and time
 _CONDITIONS: tuple[Condition, ...] = ("baselines", "guards", "futility")
-_FARTHEST = 6.0  # times the effect that the looks alone find: beyond, the rule finds nothing
+_FARTHEST = (
+    6.0  # times the effect that the looks alone find: where the search ends, if that is beyond what is plausible
+)
 _CLOSE = 0.002  # of the power: where the search for an effect stops
 
 
@@ -80,6 +82,8 @@ def _simulated(
 def _detectable(plan: ExperimentPlan, rule: WholeRule) -> float:
     """The effect that is promoted with the plan's power; the farthest that is tried if none is."""
     margin, alone = plan.test.margin, plan.detectable - plan.test.margin
+    # Models that are nearly alike tell each other apart long before they can be told from a baseline.
+    farthest = max(_FARTHEST, 2 * (plan.test.plausible_effect - margin) / alone)
 
     def short(times: float) -> float:
         return float(np.mean(rule.endings(margin + times * alone).promoted)) - plan.test.power
@@ -87,7 +91,7 @@ def _detectable(plan: ExperimentPlan, rule: WholeRule) -> float:
     high = 1.5
     while short(high) < 0:
         high *= 2
-        if high > _FARTHEST:
-            return margin + _FARTHEST * alone
+        if high > farthest:
+            return margin + farthest * alone
     times: Any = optimize.brentq(short, 0.5 * high if high > 1.5 else 0.5, high, xtol=_CLOSE)
     return margin + float(times) * alone

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -38,11 +38,16 @@ class Endings:
 
 @dataclass(frozen=True, eq=False)
 class _Series:
-    """Mean and standard error of one series after each day of interest, without any true difference."""
+    """Mean and standard error of one series after each day of interest, without any true difference.
+
+    ``skew`` and ``count`` are those by which t is corrected (:func:`.long_run.skew_corrected`); without them it is not.
+    """
 
     mean: Floats
     error: Floats
     freedom: Floats
+    skew: Floats | None = None
+    count: Floats | None = None
 
     def of(self, worlds: NDArray[np.intp], days: NDArray[np.intp]) -> _Series:
         """That of some worlds, each on a day of its own ``[world]``."""
@@ -51,6 +56,8 @@ class _Series:
     def z(self, shift: float) -> Floats:
         """Normal deviates of the mean plus ``shift``."""
         t = np.divide(self.mean + shift, self.error, out=np.zeros_like(self.mean), where=self.error > 0)
+        if self.skew is not None and self.count is not None:
+            t = long_run.skew_corrected(t, self.skew, self.count)
         return np.clip(z_of_t(t, self.freedom), -38.0, 38.0)
 
 
@@ -65,11 +72,18 @@ class WholeRule:
 
     def __init__(self, plan: ExperimentPlan, worlds: Worlds) -> None:
         self._plan, self._worlds = plan, worlds
-        self._main = self._at_looks(worlds.main)
+        main = self._at_looks(worlds.main)
         self._against = {name: self._at_looks(days) for name, days in worlds.against.items()}
         self._guards = {name: self._at_looks(days) for name, days in worlds.guards.items()}
-        looks = plan.looks
-        self._skew = np.stack([long_run.skewness(worlds.main[:, :day]) for day in looks], axis=1)
+        so_far = [worlds.main[:, :day] for day in plan.looks]
+        self._skew = np.stack([long_run.skewness(days) for days in so_far], axis=1)
+        if plan.corrects_skewness:
+            deviations = main.error * np.sqrt(plan.looks)
+            counts = [
+                long_run.effective_count(deviations[:, place], days, plan.lags) for place, days in enumerate(so_far)
+            ]
+            main = replace(main, skew=self._skew, count=np.stack(counts, axis=1))
+        self._main = main
 
     def endings(self, effect: float, without: Collection[Condition] = ()) -> Endings:
         """How the tests end if the challenger is truly better by ``effect`` than champion and baselines alike.
@@ -113,8 +127,8 @@ class WholeRule:
         plan, margin = self._plan, self._plan.test.margin
         boundary = np.array(plan.boundaries)
         reached = self._main.z(effect - margin) >= boundary
-        won = reached & ~(self._skew < -long_run.UNEVEN) & self._met(self._against, self._guards, effect, without)
-        harm = ~reached & (self._main.z(effect + margin) <= -boundary) & ~(self._skew > long_run.UNEVEN)
+        won = reached & ~(self._skew < -plan.skewness_limit) & self._met(self._against, self._guards, effect, without)
+        harm = ~reached & (self._main.z(effect + margin) <= -boundary) & ~(self._skew > plan.skewness_limit)
         if plan.uneven:
             return np.zeros_like(won), np.zeros_like(won), np.zeros_like(won)
         futile = ~reached & ~harm & (self._hope(effect) < plan.test.futility)
