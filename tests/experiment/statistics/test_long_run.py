@@ -132,7 +132,9 @@ def crossed(days: np.ndarray, *, corrected: bool) -> float:
 
 
 @pytest.mark.parametrize(
-    ("world", "most"), [(losses, 0.027), (losses_that_linger, 0.03), (common_jumps, 0.027)], ids=lambda it: str(it)
+    ("world", "most"),
+    [(losses, 0.027), (losses_that_linger, 0.03), (common_jumps, 0.027)],
+    ids=["losses", "losses that linger", "common jumps"],
 )
 def test_looks_at_uneven_days_promote_as_rarely_as_they_may_and_plain_t_does_not(
     world: Callable[[int, int, int], np.ndarray], most: float
