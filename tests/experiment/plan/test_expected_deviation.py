@@ -244,15 +244,17 @@ def test_models_and_baselines_are_asked_once_for_all_questions_of_a_pair(
     monkeypatch.setattr(days_before_module, "block_predictions", no_baselines)
     known = {1: one, 2: other}
     lifecycle = SimpleNamespace(known_model=known.__getitem__)
-    models = SimpleNamespace(lifecycle=lambda: lifecycle, baselines_for=lambda _: None)
-    market = SimpleNamespace(tickers=["A", "B"], load_panel=lambda: prices)
+    fitted = SimpleNamespace(silent={"har": "histories are too short"})
+    models = SimpleNamespace(lifecycle=lambda: lifecycle, baselines_for=lambda _: fitted)
+    clock = SimpleNamespace(now=lambda: prices.sessions[-1])
+    market = SimpleNamespace(tickers=["A", "B"], load_panel=lambda: prices, clock=lambda: clock)
     champion, challenger = (Arm(f"m{n}", "v", n, "shadow", 0, prices.sessions[0]) for n in known)
     before = DaysBefore(cast(MarketState, market), cast(ModelStore, models), champion, warned.append)
     found = {question: before.of(challenger, QuestionPolicy(question)) for question in ("direction", "risk")}
     assert sorted(asked) == ["baselines", "challenger", "champion"]
     assert len(warned) == 1
     for question, days in found.items():
-        assert days == measured_days(one, other, metrics_of(question), 2, prices)
+        assert days == replace(measured_days(one, other, metrics_of(question), 2, prices), silent=fitted.silent)
 
 
 def graph_of(folder: Path, name: str, window: int, cutoff: pd.Timestamp) -> ExternalGraph:
