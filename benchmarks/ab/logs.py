@@ -12,7 +12,9 @@ import pandas as pd
 import sqlalchemy as sa
 
 from financial_assets.experiment.arms import Arm, WeightEpoch
-from financial_assets.experiment.plan.plan import DailyDeviation, ExperimentPlan, make_plan
+from financial_assets.experiment.plan.daily_deviation import DailyDeviation
+from financial_assets.experiment.plan.plan import ExperimentPlan
+from financial_assets.experiment.plan.planning import make_plan
 from financial_assets.experiment.plan.policy import RolloutPolicy, load_policy
 from financial_assets.experiment.prediction_log import schema as log_schema
 from financial_assets.experiment.prediction_log.log import PredictionLog

@@ -25,7 +25,8 @@ from financial_assets.experiment.decision.history import EvidenceHistory
 from financial_assets.experiment.decision.record import Decision
 from financial_assets.experiment.metrics.registry import METRICS
 from financial_assets.experiment.outcomes import KnownPrices
-from financial_assets.experiment.plan.plan import DailyDeviation, make_plan
+from financial_assets.experiment.plan.daily_deviation import DailyDeviation
+from financial_assets.experiment.plan.planning import make_plan
 from financial_assets.experiment.plan.sections import QuestionPolicy
 from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.experiment.rollout.controller import ExperimentController

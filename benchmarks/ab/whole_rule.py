@@ -25,7 +25,9 @@ from worlds import CUTOFF, EPOCH
 
 from financial_assets.experiment.metrics.registry import GUARDS, METRICS
 from financial_assets.experiment.paired_score import PairedMetric
-from financial_assets.experiment.plan.plan import DailyDeviation, ExperimentPlan, make_plan
+from financial_assets.experiment.plan.daily_deviation import DailyDeviation
+from financial_assets.experiment.plan.plan import ExperimentPlan
+from financial_assets.experiment.plan.planning import make_plan
 from financial_assets.experiment.plan.policy import load_policy
 from financial_assets.experiment.plan.whole_rule.power import simulate_power
 from financial_assets.experiment.plan.whole_rule.verdicts import Endings, WholeRule

@@ -22,7 +22,9 @@ from financial_assets.experiment.decision.guardrails import watch_traffic
 from financial_assets.experiment.decision.record import Decision, TrafficEvidence
 from financial_assets.experiment.decision.rule import decide
 from financial_assets.experiment.paired_score import PairedDays
-from financial_assets.experiment.plan.plan import DailyDeviation, ExperimentPlan, make_plan
+from financial_assets.experiment.plan.daily_deviation import DailyDeviation
+from financial_assets.experiment.plan.plan import ExperimentPlan
+from financial_assets.experiment.plan.planning import make_plan
 from financial_assets.experiment.plan.policy import load_policy
 from financial_assets.experiment.plan.whole_rule.power import simulate_power
 from financial_assets.experiment.plan.whole_rule.worlds import Worlds

@@ -11,7 +11,7 @@ from financial_assets.errors import ExperimentError, UnaskableError
 from financial_assets.experiment.metrics.metric import Metric, Question
 from financial_assets.experiment.metrics.registry import METRICS, metrics_of
 from financial_assets.experiment.paired_score import PairedMetric
-from financial_assets.experiment.plan.plan import DailyDeviation
+from financial_assets.experiment.plan.daily_deviation import DailyDeviation
 from financial_assets.experiment.plan.sections import QuestionPolicy
 
 _ASSUMABLE = ("accuracy", "brier")

@@ -15,8 +15,8 @@ from financial_assets.experiment.metrics.registry import GUARDS, METRICS, metric
 from financial_assets.experiment.outcomes import outcome_frame
 from financial_assets.experiment.paired_score import PairedMetric
 from financial_assets.experiment.plan.block_answers import CALIBRATION, Block, KnownModel, block_answers
+from financial_assets.experiment.plan.daily_deviation import FEWEST_REFERENCE_DAYS, DailyDeviation
 from financial_assets.experiment.plan.long_run_spread import inflation_of, long_run_of
-from financial_assets.experiment.plan.plan import FEWEST_REFERENCE_DAYS, DailyDeviation
 from financial_assets.market.panel import PricePanel
 
 

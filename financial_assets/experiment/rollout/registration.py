@@ -13,7 +13,8 @@ from financial_assets.experiment.arms import Arm, WeightEpoch
 from financial_assets.experiment.decision.series import question_of
 from financial_assets.experiment.metrics.choice import MeasuredDays, choose
 from financial_assets.experiment.metrics.metric import Question
-from financial_assets.experiment.plan.plan import ExperimentPlan, family_of, make_plan, planned_design
+from financial_assets.experiment.plan.plan import ExperimentPlan
+from financial_assets.experiment.plan.planning import family_of, make_plan, planned_design
 from financial_assets.experiment.plan.sections import QuestionPolicy
 from financial_assets.experiment.plan.whole_rule.figures import WholeRulePower
 from financial_assets.experiment.rollout.state import Rollout

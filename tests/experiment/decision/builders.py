@@ -15,7 +15,9 @@ from financial_assets.experiment.evaluation.evaluate import Evaluation, evaluate
 from financial_assets.experiment.metrics.risk import BASELINES as RISK_BASELINES
 from financial_assets.experiment.outcomes import outcome_frame
 from financial_assets.experiment.paired_score import PairedDays
-from financial_assets.experiment.plan.plan import MUST_BEAT, DailyDeviation, ExperimentPlan, make_plan
+from financial_assets.experiment.plan.daily_deviation import DailyDeviation
+from financial_assets.experiment.plan.plan import MUST_BEAT, ExperimentPlan
+from financial_assets.experiment.plan.planning import make_plan
 from financial_assets.experiment.plan.policy import RolloutPolicy, load_policy
 from financial_assets.experiment.prediction_log.schema import QUANTILE_5D_COLUMNS, QUANTILE_COLUMNS
 from financial_assets.market.panel import PricePanel

@@ -17,7 +17,9 @@ from financial_assets.experiment.decision.evidence import Evidence
 from financial_assets.experiment.decision.record import Decision, Guardrail, TrafficEvidence
 from financial_assets.experiment.decision.rule import decide
 from financial_assets.experiment.decision.words import first_reason, power_in_words, progress, reasons_in_words
-from financial_assets.experiment.plan.plan import DailyDeviation, ExperimentPlan, make_plan
+from financial_assets.experiment.plan.daily_deviation import DailyDeviation
+from financial_assets.experiment.plan.plan import ExperimentPlan
+from financial_assets.experiment.plan.planning import make_plan
 from financial_assets.experiment.statistics.long_run import robust_z, skewness
 from tests.experiment.builders import CHALLENGER, CHAMPION, CUTOFF
 from tests.experiment.decision.builders import EPOCH, QUIET, SPREAD, days, evidence, first_plan, plan, policy

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from financial_assets.experiment.evaluation.evaluate import Evaluation
 from financial_assets.experiment.evaluation.risk import deflated_sharpe
 from financial_assets.experiment.outcomes import KnownPrices, outcome_frame
-from financial_assets.experiment.plan.plan import DailyDeviation, make_plan
+from financial_assets.experiment.plan.daily_deviation import DailyDeviation
+from financial_assets.experiment.plan.planning import make_plan
 from financial_assets.experiment.plan.policy import load_policy
 from financial_assets.experiment.prediction_log.schema import QUANTILE_COLUMNS
 from financial_assets.experiment.report import html as report

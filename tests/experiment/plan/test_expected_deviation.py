@@ -23,6 +23,7 @@ from financial_assets.experiment.metrics.registry import METRICS, metrics_of
 from financial_assets.experiment.metrics.risk import PINBALL_IN_RETURN
 from financial_assets.experiment.plan import expected_deviation as expected_deviation_module
 from financial_assets.experiment.plan.block_answers import Block, KnownModel
+from financial_assets.experiment.plan.daily_deviation import DailyDeviation
 from financial_assets.experiment.plan.expected_deviation import (
     deviation_of_days,
     expected_deviation,
@@ -30,7 +31,6 @@ from financial_assets.experiment.plan.expected_deviation import (
     measured_days,
 )
 from financial_assets.experiment.plan.long_run_spread import LongRun, long_run_of
-from financial_assets.experiment.plan.plan import DailyDeviation
 from financial_assets.experiment.plan.sections import QuestionPolicy
 from financial_assets.features.catalogue import CATALOGUE
 from financial_assets.features.graph import FeatureGraph, compute_panel

@@ -17,7 +17,9 @@ from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.decision.evidence import Evidence
 from financial_assets.experiment.decision.looks import due_looks, watch
 from financial_assets.experiment.paired_score import PairedMetric
-from financial_assets.experiment.plan.plan import DailyDeviation, ExperimentPlan, make_plan
+from financial_assets.experiment.plan.daily_deviation import DailyDeviation
+from financial_assets.experiment.plan.plan import ExperimentPlan
+from financial_assets.experiment.plan.planning import make_plan
 from financial_assets.experiment.plan.sections import HORIZONS, planned_looks
 from financial_assets.experiment.plan.whole_rule.figures import WholeRulePower
 from tests.experiment.decision.builders import CUTOFF, EPOCH, SPREAD, days, first_plan, plan, policy

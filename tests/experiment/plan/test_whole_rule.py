@@ -11,7 +11,9 @@ from financial_assets.experiment.decision.evidence import Evidence
 from financial_assets.experiment.decision.rule import decide
 from financial_assets.experiment.decision.words import power_in_words
 from financial_assets.experiment.paired_score import PairedDays
-from financial_assets.experiment.plan.plan import DailyDeviation, ExperimentPlan, make_plan
+from financial_assets.experiment.plan.daily_deviation import DailyDeviation
+from financial_assets.experiment.plan.plan import ExperimentPlan
+from financial_assets.experiment.plan.planning import make_plan
 from financial_assets.experiment.plan.whole_rule.power import simulate_power
 from financial_assets.experiment.plan.whole_rule.verdicts import WholeRule
 from financial_assets.experiment.plan.whole_rule.worlds import Worlds, draw_worlds

@@ -18,7 +18,8 @@ from financial_assets.experiment.evaluation.evaluation import Evaluation
 from financial_assets.experiment.evaluation.routed import routed_view
 from financial_assets.experiment.evaluation.traffic import FOLLOWED, arm_traffic
 from financial_assets.experiment.outcomes import outcome_frame
-from financial_assets.experiment.plan.plan import DailyDeviation, make_plan
+from financial_assets.experiment.plan.daily_deviation import DailyDeviation
+from financial_assets.experiment.plan.planning import make_plan
 from financial_assets.experiment.report import html as report
 from financial_assets.experiment.report.charts import CHARTS, svg
 from financial_assets.experiment.report.decision_case import DecisionCase, case_of

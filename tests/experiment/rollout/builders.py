@@ -14,7 +14,7 @@ from financial_assets.experiment.decision.record import Decision
 from financial_assets.experiment.metrics.choice import MeasuredDays
 from financial_assets.experiment.metrics.registry import METRICS
 from financial_assets.experiment.outcomes import KnownPrices, outcome_frame
-from financial_assets.experiment.plan.plan import DailyDeviation
+from financial_assets.experiment.plan.daily_deviation import DailyDeviation
 from financial_assets.experiment.plan.policy import ArmPolicy, QuestionPolicy, RolloutPolicy
 from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.experiment.prediction_log.records import Forecast, Result

@@ -20,7 +20,8 @@ from financial_assets.experiment.decision.words import metric_and_why, reasons_i
 from financial_assets.experiment.metrics.choice import MeasuredDays
 from financial_assets.experiment.metrics.registry import METRICS
 from financial_assets.experiment.outcomes import KnownPrices, outcome_frame
-from financial_assets.experiment.plan.plan import DailyDeviation, ExperimentPlan
+from financial_assets.experiment.plan.daily_deviation import DailyDeviation
+from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.experiment.plan.policy import ArmPolicy, QuestionPolicy, RolloutPolicy
 from financial_assets.experiment.prediction_log import schema
 from financial_assets.experiment.prediction_log.log import PredictionLog

@@ -19,7 +19,9 @@ from financial_assets.experiment.decision.record import TrafficEvidence
 from financial_assets.experiment.decision.rule import decide
 from financial_assets.experiment.decision.words import first_reason
 from financial_assets.experiment.outcomes import KnownPrices
-from financial_assets.experiment.plan.plan import DailyDeviation, ExperimentPlan, family_of, make_plan
+from financial_assets.experiment.plan.daily_deviation import DailyDeviation
+from financial_assets.experiment.plan.plan import ExperimentPlan
+from financial_assets.experiment.plan.planning import family_of, make_plan
 from financial_assets.experiment.plan.policy import ArmPolicy
 from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.experiment.rollout.controller import ExperimentController
