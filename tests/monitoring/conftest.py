@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import pytest
 
 from financial_assets.monitoring.drift import robust
 
+CACHED = ("_peaks", "_tails", "_bound")
+FEW = {name: lru_cache(maxsize=None)(getattr(robust, name).__wrapped__) for name in CACHED}
+"""What these tests have simulated so far, beside what other tests of the same process have."""
 
-@pytest.fixture(scope="session", autouse=True)
+
+# By module: a fixture of the session would last into whatever folder the same process comes to afterwards.
+@pytest.fixture(scope="module", autouse=True)
 def few_simulated_worlds() -> Iterator[None]:
-    forget()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(robust, "_WORLDS", 150)
         patch.setattr(robust, "_LEAST", 15)
+        for name, few in FEW.items():
+            patch.setattr(robust, name, few)
         yield
-    forget()
 
 
 def forget() -> None:
     """As a new process: nothing in memory."""
-    robust._peaks.cache_clear()
-    robust._tails.cache_clear()
-    robust._bound.cache_clear()
+    for few in FEW.values():
+        few.cache_clear()
