@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -104,8 +104,17 @@ def outcome_matrices(panel: PricePanel, names: Collection[str]) -> dict[str, np.
     return found
 
 
+def frame_names(scaled: bool) -> tuple[str, ...]:
+    """What :func:`outcome_frame` needs of :func:`outcome_matrices`."""
+    return _OUTCOMES + (SCALED if scaled else ())
+
+
 def outcome_frame(
-    panel: PricePanel, *, scaled: bool = False, sessions: Collection[pd.Timestamp] | None = None
+    panel: PricePanel,
+    *,
+    scaled: bool = False,
+    sessions: Collection[pd.Timestamp] | None = None,
+    matrices: Mapping[str, np.ndarray] | None = None,
 ) -> pd.DataFrame:
     """One row for each session and ticker whose label is known.
 
@@ -119,6 +128,8 @@ def outcome_frame(
         Add ``volatility``, ``excess``, ``range_variance`` and ``previous``.
     sessions
         Only the rows of these; the prices before them are what a volatility looks back to. Default: all.
+    matrices
+        Those of the panel by :func:`frame_names`, where they are known. Default: computed.
 
     Returns
     -------
@@ -131,7 +142,7 @@ def outcome_frame(
         ``range_variance`` (of the session t+1, by :func:`next_range_variance`) and
         ``previous`` (the session before; NaT at the first).
     """
-    found = outcome_matrices(panel, _OUTCOMES + (SCALED if scaled else ()))
+    found = outcome_matrices(panel, frame_names(scaled)) if matrices is None else matrices
     labels = found["log_return"]
     # A label is NaN where the next session is missing or not over yet: such rows are not due.
     due = np.isfinite(labels)

@@ -13,7 +13,7 @@ import pandas as pd
 from financial_assets.experiment.decision.evidence import SharedSeries, first_sessions
 from financial_assets.experiment.decision.guardrails import longest_of_pairs
 from financial_assets.experiment.decision.series import prediction_columns
-from financial_assets.experiment.outcomes import outcome_frame, outcome_matrices
+from financial_assets.experiment.outcomes import frame_names, outcome_frame, outcome_matrices
 from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.market.panel import PricePanel
 
@@ -109,6 +109,7 @@ class SharedTables:
         self._series: dict[tuple[object, ...], SharedSeries] = {}
         self._matrices: dict[tuple[int, str], np.ndarray] = {}
         self._outcomes: dict[tuple[object, ...], pd.DataFrame] = {}
+        self._spans: dict[tuple[object, ...], Mapping[str, np.ndarray]] = {}
         self._rows: dict[tuple[object, ...], PairRows] = {}
         self._panels: dict[tuple[int, int], PricePanel] = {}
         # The baselines are part of the value, so that no other object can get the identity of the key.
@@ -166,10 +167,14 @@ class SharedTables:
 
     def outcome_rows(self, span: PricePanel, sessions: Iterable[pd.Timestamp], *, scaled: bool) -> pd.DataFrame:
         """Outcomes of some sessions of a span of the known ones, see :func:`.outcome_frame`."""
-        asked_for = tuple(sessions)
-        key = (span.sessions[0], span.sessions[-1], asked_for, scaled)
+        asked_for, of_span = tuple(sessions), (span.sessions[0], span.sessions[-1], scaled)
+        key = (*of_span, asked_for)
         if key not in self._outcomes:
-            self._outcomes[key] = outcome_frame(span, scaled=scaled, sessions=asked_for)
+            # Volatilities cost most, and plans ask for other sessions of the same span.
+            if of_span not in self._spans:
+                self._spans[of_span] = outcome_matrices(span, frame_names(scaled))
+            matrices = self._spans[of_span]
+            self._outcomes[key] = outcome_frame(span, scaled=scaled, sessions=asked_for, matrices=matrices)
         return self._outcomes[key]
 
     def outcomes(self, known: PricePanel, start: int, names: set[str]) -> dict[str, np.ndarray]:
