@@ -1,4 +1,4 @@
-"""False alarms a year and delays of the loss's drift check, beside rivals on the same worlds.
+"""False alarms per year, and delays, of the loss's drift check, beside rivals on the same worlds.
 
     python benchmarks/drift_detection.py [--worlds 100 --seed 0]
 

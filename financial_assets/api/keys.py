@@ -57,7 +57,7 @@ class KeyRing:
     Raises
     ------
     SettingsError
-        There is no such file, or it is not one of keys.
+        There is no such file, or it does not hold keys.
     """
 
     def __init__(self, path: Path) -> None:

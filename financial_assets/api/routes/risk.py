@@ -48,7 +48,7 @@ def _answer(found: ServedSession, asked: RiskRequest, values: dict[str, float]) 
     limits = _checks(asked, found, values, horizons, capital)
     warnings = warnings_about(found, list(values))
     if len(horizons) == 1:
-        warnings.append("The model behind the signals answers for one session only: there is no risk over five.")
+        warnings.append("The model behind the signals forecasts one session only, so there are no figures for five.")
     return RiskAnswer(
         as_of=known.as_of.date(),
         target_session=known.target.date(),
