@@ -16,8 +16,8 @@ from financial_assets.market.panel import PricePanel
 from financial_assets.metadata import column_schema, link, quality_check, refusal, table
 from financial_assets.resources import ABTest, Market, Serving
 from financial_assets.serving.signal_files import has_signals, save_signals
-from financial_assets.serving.signals import SIGNAL_SCHEMA, check_signals, missing_heads, without_signal
-from financial_assets.workflows.signals import ask_champion, doubtful_bars, no_signal
+from financial_assets.serving.signals import SIGNAL_SCHEMA, check_signals, missing_heads
+from financial_assets.workflows.signals import ask_champion, checked_signals, doubtful_bars, no_signal
 
 GROUP = "signals"
 OWNERS = ["team:quant-research"]
@@ -117,13 +117,11 @@ def _catch_up(
         cutoff = ab_test.current_epoch(log).champion.data_cutoff
     written: list[pd.Timestamp] = []
     for session in (session for session in missed if session > cutoff):
-        then = panel.until(session)  # a signal must not see a later bar than its own session's
-        expected = [name for name in market.tickers if name not in without_signal(then, market.tickers)]
-        if not expected:
+        found = checked_signals(session, panel, market, serving, ab_test)
+        if found is None:
             context.log.warning(f"{session:%Y-%m-%d} was missed and no ticker can have a signal for it")
             continue
-        signals = ask_champion(then, serving, ab_test)
-        failures = check_signals(signals, expected)
+        signals, failures = found
         if not failures.empty:
             raise refusal(
                 f"the signals of the missed session {session:%Y-%m-%d} are not sound; none is stored", failures

@@ -52,10 +52,26 @@ def signals_as_of(
             f"{champion.model} has learned from sessions up to {champion.data_cutoff:%Y-%m-%d}: its signals for "
             f"{session:%Y-%m-%d} would know what came after"
         )
-    then = market.panel().until(session)  # a signal must not see a later bar than its own session's
+    found = checked_signals(session, market.panel(), market, serving, ab_test)
+    if found is None:
+        raise MarketDataError(f"no ticker can have a signal for {session:%Y-%m-%d}")
+    return found
+
+
+def checked_signals(
+    session: pd.Timestamp, panel: PricePanel, market: MarketState, serving: ServingAccess, ab_test: ABTestState
+) -> tuple[pd.DataFrame, pd.DataFrame] | None:
+    """Signals of the champion as of a session's close, and the rows that break a rule; ``None`` if no ticker has one.
+
+    Parameters
+    ----------
+    panel
+        Prices up to that session or later.
+    """
+    then = panel.until(session)  # a signal must not see a later bar than its own session's
     expected = [name for name in market.tickers if name not in without_signal(then, market.tickers)]
     if not expected:
-        raise MarketDataError(f"no ticker can have a signal for {session:%Y-%m-%d}")
+        return None
     signals = ask_champion(then, serving, ab_test)
     return signals, check_signals(signals, expected)
 
