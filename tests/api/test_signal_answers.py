@@ -223,7 +223,7 @@ def test_a_model_of_an_earlier_version_has_no_five_sessions_and_no_rank(tmp_path
     assert (answer.status_code, error(answer)["code"]) == (422, "limit_not_checkable")
     risk = client.post("/v1/risk", json={"positions": body["positions"]}).json()
     assert [horizon["sessions"] for horizon in risk["horizons"]] == [1]
-    assert "no risk over five" in risk["warnings"][-1]
+    assert "forecasts one session only" in risk["warnings"][-1]
 
 
 def test_the_universe_says_who_has_a_signal(client: LocalClient) -> None:
