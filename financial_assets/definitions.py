@@ -18,7 +18,7 @@ from financial_assets.assets.monitoring import drift
 from financial_assets.assets.rollout import rollout
 from financial_assets.assets.search import make_search_asset
 from financial_assets.assets.serving import make_experiment_asset, make_predictor_asset
-from financial_assets.assets.sessions import session_predictions, session_signals
+from financial_assets.assets.sessions import session_evaluation, session_predictions, session_signals
 from financial_assets.assets.signals import completed_session, daily_signals
 from financial_assets.assets.training import baselines, make_model_asset
 from financial_assets.assets.walk_forward import make_walk_forward_assets
@@ -92,6 +92,7 @@ defs = dg.Definitions(
             completed_session,
             session_predictions,
             session_signals,
+            session_evaluation,
             *search_assets,
             *explanation_assets,
             *make_walk_forward_assets([variant.name for variant in _variants], _resources["models"].fold_plan()),

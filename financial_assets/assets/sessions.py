@@ -7,6 +7,9 @@ up to the market clock; ``raw_prices`` adds them. Each partition may be repeated
 import dagster as dg
 import pandas as pd
 
+from financial_assets.atomic import atomic_path
+from financial_assets.experiment.outcomes import KnownPrices
+from financial_assets.experiment.session_scores import PREDICTION_COLUMNS, session_scores
 from financial_assets.metadata import column_schema, link, refusal, table
 from financial_assets.resources import ABTest, Market, Serving
 from financial_assets.serving.signal_files import has_signals, read_signals, save_signals
@@ -48,8 +51,8 @@ def session_predictions(
     report = score_sessions(pd.DatetimeIndex([session]), market, serving, ab_test)
     with ab_test.log() as log:
         models = [arm.model for arm in ab_test.current_epoch(log).arms]
-        rows = log.direct(models, columns=("session", "ticker", "model", "status", "probability_up"))
-    rows = rows[rows["session"] == session]
+        columns = ("session", "ticker", "model", "status", "probability_up")
+        rows = log.direct(models, since=session, until=session, columns=columns)
     context.log.info(f"{session:%Y-%m-%d}: {report.direct:,} answers asked for now, {len(rows):,} in the log")
     return dg.MaterializeResult(
         data_version=dg.DataVersion(f"{len(rows)} of {', '.join(sorted(models))}"),
@@ -98,6 +101,53 @@ def session_signals(
             "written": "before" if is_there else "now",
             "signals": table(signals),
             "file": link(folder / f"{session:%Y-%m-%d}.parquet"),
+        },
+    )
+
+
+@dg.asset(
+    key=["sessions", "evaluation"],
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"python", "parquet"},
+    code_version="1",
+    deps=[session_predictions],
+    partitions_def=SESSIONS,
+)
+def session_evaluation(context: dg.AssetExecutionContext, market: Market, ab_test: ABTest) -> dg.MaterializeResult:
+    """How each arm did on a past session: a row per model, with every metric that prices settle by now.
+
+    The scores of a single session decide nothing; they show which session a figure of ``ab_evaluation`` comes from.
+    Repeat the partition when five sessions have passed, for the scores of five sessions.
+    """
+    session = _session(context, market)
+    with ab_test.log() as log:
+        models = [arm.model for arm in ab_test.current_epoch(log).arms]
+        predictions = log.direct(models, since=session, until=session, columns=PREDICTION_COLUMNS)
+    clock = market.clock().now()
+    scores = session_scores(predictions, session, KnownPrices.of(market.panel(), clock))
+    if scores.empty:
+        raise dg.Failure(
+            f"no arm has answered for {session:%Y-%m-%d}: materialize sessions/predictions of it first",
+            allow_retries=False,
+        )
+    if not scores["settled"].any():
+        raise dg.Failure(
+            f"what follows {session:%Y-%m-%d} is not known as of {clock:%Y-%m-%d}: evaluate it one session later",
+            allow_retries=False,
+        )
+    path = market.folder / "session_scores" / f"{session:%Y-%m-%d}.parquet"
+    with atomic_path(path) as temporary:
+        scores.to_parquet(temporary, index=False)
+    context.log.info(f"{session:%Y-%m-%d}: {len(scores)} models, {scores['settled'].sum():,} answers settled")
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/partition_row_count": len(scores),
+            "as of": f"{clock:%Y-%m-%d}",
+            "scores": table(scores),
+            "how to read them": "means over tickers; larger is better, losses are negative",
+            "not settled yet": ", ".join(name for name in scores if scores[name].isna().all()),
+            "file": link(path),
         },
     )
 

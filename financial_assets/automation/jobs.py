@@ -96,8 +96,8 @@ past_sessions = dg.define_asset_job(
     "past_sessions",
     selection=dg.AssetSelection.groups("sessions"),
     description=(
-        "Predictions in pairs and signals of past sessions, a partition each: launch a backfill over the sessions that "
-        "lack them. `daily` works off what was missed by itself."
+        "Predictions in pairs, signals and scores of past sessions, a partition each: launch a backfill over the "
+        "sessions that lack them. `daily` works off what was missed by itself."
     ),
     config={"execution": {"config": _IN_PROCESS}, "loggers": CONSOLE},
     tags={"dagster/max_runtime": 1800},

@@ -7,12 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import numpy as np
 import pandas as pd
 import pytest
 
 from financial_assets.assets import evaluation
-from financial_assets.assets.sessions import SESSIONS, add_sessions, session_predictions, session_signals
-from financial_assets.market.panel import PricePanel
+from financial_assets.assets.sessions import (
+    SESSIONS,
+    add_sessions,
+    session_evaluation,
+    session_predictions,
+    session_signals,
+)
+from financial_assets.market.panel import CHANNELS, PricePanel
 from financial_assets.resources import ABTest, Market, Serving
 from financial_assets.serving.signal_files import has_signals, read_signals
 from tests.assets.test_signals_asset import CHALLENGER, CHAMPION, Double, ab_test, begun, failure, gateway
@@ -76,6 +83,29 @@ def test_signals_of_a_past_session_are_those_of_its_close_and_stay(world: World)
     assert set(signals["as_of"]) == {session}
     assert shown(world.make(session_signals, session))["written"] == "before"
     pd.testing.assert_frame_equal(read_signals(folder, session), signals)
+
+
+def test_a_past_session_is_scored_by_arm_from_its_predictions(world: World) -> None:
+    session = world.panel.sessions[-7]
+    assert "materialize sessions/predictions of it first" in failure(world.make(session_evaluation, session))
+    world.make(session_predictions, session)
+    result = world.make(session_evaluation, session)
+    assert result.success
+    scores = pd.read_parquet(world.market.folder / "session_scores" / f"{session:%Y-%m-%d}.parquet")
+    assert list(scores["model"]) == [CHAMPION, CHALLENGER]
+    assert (scores["answers"] == len(world.market.tickers)).all()
+    # the double says that prices go on as they went
+    close = world.panel.values[:, CHANNELS.index("close")].astype(float)
+    place = world.panel.sessions.get_loc(session)
+    change, happened = (np.log(close[:, place + n] / close[:, place + n - 1]) for n in (0, 1))
+    assert scores["accuracy"].tolist() == [np.mean((change > 0) == (happened > 0))] * 2
+    assert shown(result)["as of"] == f"{world.market.clock().now():%Y-%m-%d}"
+
+
+def test_the_last_session_cannot_be_scored_yet(world: World) -> None:
+    last = world.market.clock().now()
+    world.make(session_predictions, last)
+    assert "evaluate it one session later" in failure(world.make(session_evaluation, last))
 
 
 @pytest.mark.parametrize("asset", [session_predictions, session_signals], ids=["predictions", "signals"])
