@@ -49,10 +49,15 @@ OWNERS = ["team:quant-research"]
 class PredictionsConfig(dg.Config):
     """Which sessions are predicted."""
 
-    replay: bool = True
-    """Replay historical sessions, moving the market clock; otherwise stop at the clock."""
-    sessions: int | None = Field(default=None, ge=0)
-    """How many sessions after the first data cut-off a replay goes to, 0 for all; default: REPLAY_SESSIONS."""
+    replay: bool = Field(
+        default=True, description="Replay historical sessions, moving the market clock; otherwise stop at the clock."
+    )
+    sessions: int | None = Field(
+        default=None,
+        ge=0,
+        description="How many sessions after the first data cut-off a replay goes to, 0 for all; default: "
+        "REPLAY_SESSIONS.",
+    )
 
 
 @dg.asset(group_name=GROUP, owners=OWNERS, kinds={"sql"}, code_version="1", deps=["experiment"], pool="serving")

@@ -1,6 +1,7 @@
 """Group explanations: one asset a model variant that says what moves its answers; not part of the pipeline."""
 
 import dagster as dg
+from pydantic import Field
 
 from financial_assets.metadata import link, plot, table
 from financial_assets.models.explanations.explain import ExplanationPlan
@@ -13,14 +14,12 @@ from financial_assets.workflows.explanations import Explained, explain_variant
 class ExplanationConfig(dg.Config):
     """What to find out, beside what always is."""
 
-    ablation: bool = False
-    """Train without each family of features: as many trainings as there are families, times seeds."""
-
-    families: list[str] = []  # noqa: RUF012 (Dagster copies it)
-    """Families that are left out, one at a time; default: each."""
-
-    seeds: int = 1
-    """Trainings of each."""
+    ablation: bool = Field(
+        default=False,
+        description="Train without each family of features: as many trainings as there are families, times seeds.",
+    )
+    families: list[str] = Field(default=[], description="Families that are left out, one at a time; default: each.")
+    seeds: int = Field(default=1, description="Trainings of each.")
 
 
 def make_explanation_asset(variant: Variant, model: dg.AssetsDefinition) -> dg.AssetsDefinition:

@@ -52,11 +52,17 @@ def freshness_policy() -> dg.FreshnessPolicy:
 class RawPricesConfig(dg.Config):
     """Which session the run works on, and how far the data cut-off moves."""
 
-    advance_sessions: int = Field(default=0, ge=0)
-    """Sessions after a historical clock that the run works on; a live clock moves by itself. The clock moves when all
-    of the session is done (asset ``completed_session``), and one run at a time brings a new session."""
-    move_cutoff: bool = False
-    """Move the data cut-off of what this run trains up to the clock; only if no other retraining is under way."""
+    advance_sessions: int = Field(
+        default=0,
+        ge=0,
+        description="Sessions after a historical clock that the run works on; a live clock moves by itself. The clock "
+        "moves when all of the session is done (asset completed_session), and one run at a time brings a new session.",
+    )
+    move_cutoff: bool = Field(
+        default=False,
+        description="Move the data cut-off of what this run trains up to the clock; only if no other retraining is "
+        "under way.",
+    )
 
 
 @dg.asset(

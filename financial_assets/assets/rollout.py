@@ -6,6 +6,7 @@ from typing import Any
 
 import dagster as dg
 import pandas as pd
+from pydantic import Field
 
 from financial_assets.experiment.decision.guardrail_words import guardrail_lines, guardrail_sentence
 from financial_assets.experiment.decision.record import Decision
@@ -29,10 +30,11 @@ _NOTHING = "There is no challenger: nothing to decide."
 class RolloutConfig(dg.Config):
     """Whether a person approves a promotion by launching this run (``traffic.approval: manual`` of the policy)."""
 
-    approve: str = ""
-    """The promotion's record: the first characters of its digest, as the check ``approval`` names it."""
-    by: str = ""
-    """Who approves."""
+    approve: str = Field(
+        default="",
+        description="The promotion's record: the first characters of its digest, as the check approval names it.",
+    )
+    by: str = Field(default="", description="Who approves.")
 
 
 @dg.asset(

@@ -3,6 +3,7 @@
 from contextlib import nullcontext
 
 import dagster as dg
+from pydantic import Field
 
 from financial_assets.assets.features import features
 from financial_assets.assets.training import lineage_tags
@@ -20,11 +21,10 @@ GROUP = "search"
 class SearchConfig(dg.Config):
     """Budget of a search."""
 
-    minutes: float | None = None
-    """Of this run; default: SEARCH_BUDGET."""
-
-    trials: int | None = None
-    """Finished trials, those of earlier runs included; default: SEARCH_TRIALS."""
+    minutes: float | None = Field(default=None, description="Minutes of this run; default: SEARCH_BUDGET.")
+    trials: int | None = Field(
+        default=None, description="Finished trials, those of earlier runs included; default: SEARCH_TRIALS."
+    )
 
 
 def make_search_asset(variant: Variant) -> dg.AssetsDefinition:

@@ -4,6 +4,7 @@ from typing import Any
 
 import dagster as dg
 import pandas as pd
+from pydantic import Field
 
 from financial_assets.assets.features import features
 from financial_assets.errors import TrainingError
@@ -31,6 +32,15 @@ _ARCHITECTURES = {
 
 GROUP = "training"
 OWNERS = ["team:quant-research"]
+
+
+class TrainingConfig(dg.Config):
+    """What one run trains otherwise than the settings say: another model with a fingerprint, a version and a trial."""
+
+    seed: int | None = Field(default=None, ge=0, description="Seed of weights and of their training; default: SEED.")
+    max_epochs: int | None = Field(
+        default=None, ge=1, description="Upper limit of the variant's epochs; default: MAX_EPOCHS."
+    )
 
 
 def lineage_tags(context: dg.AssetExecutionContext, models: Models) -> dict[str, str]:
@@ -119,10 +129,12 @@ def make_model_asset(variant: Variant) -> dg.AssetsDefinition:
             dg.AssetCheckSpec("beats_majority", asset=key, description="Held-out accuracy above the majority class"),
         ],
     )
-    def model(context: dg.AssetExecutionContext, market: Market, models: Models) -> dg.MaterializeResult:
+    def model(
+        context: dg.AssetExecutionContext, config: TrainingConfig, market: Market, models: Models
+    ) -> dg.MaterializeResult:
         pipeline = pipeline_run_of(context.instance, context.run.run_id)
         features_of_panel, panel = market.load_features(), market.load_panel()
-        trained = models.lifecycle().develop(
+        trained = models.lifecycle(seed=config.seed, max_epochs=config.max_epochs).develop(
             variant,
             features_of_panel,
             panel,

@@ -198,8 +198,8 @@ class ModelStore(BaseModel):
                 returns=held_out_returns(forecasts, walk.panel)[name],
             )
 
-    def lifecycle(self) -> ModelLifecycle:
-        """Where models are made."""
+    def lifecycle(self, *, seed: int | None = None, max_epochs: int | None = None) -> ModelLifecycle:
+        """Where models are made; with another seed or limit of epochs than the settings', where these are given."""
         from financial_assets.models.lifecycle import ModelLifecycle  # torch
 
         return ModelLifecycle(
@@ -207,9 +207,9 @@ class ModelStore(BaseModel):
             tracker=self.tracker(),
             registry=self.registry(),
             sequence_length=self.sequence_length,
-            max_epochs=self.max_epochs,
+            max_epochs=self.max_epochs if max_epochs is None else max_epochs,
             adopted=lambda: self.adopted().settings,
-            seed=self.seed,
+            seed=self.seed if seed is None else seed,
             device=self.device,
             progress=self.progress,
             bayes_accuracy=self.bayes_accuracy,

@@ -37,6 +37,7 @@ EDGES = {
     "daily_signals": {"experiment", "predictions"},
     "sessions/predictions": {"experiment"},
     "sessions/signals": {"experiment"},
+    "sessions/evaluation": {"sessions/predictions"},
     "completed_session": {"ab_evaluation", "rollout", "drift", "daily_signals"},
 }
 for name in VARIANTS:
@@ -59,7 +60,7 @@ GROUPS = {
     "evaluation": {"predictions", "ab_evaluation", "rollout"},
     "monitoring": {"drift"},
     "signals": {"daily_signals", "completed_session"},
-    "sessions": {"sessions/predictions", "sessions/signals"},
+    "sessions": {"sessions/predictions", "sessions/signals", "sessions/evaluation"},
     "search": {asset for asset in ON_REQUEST if asset.startswith("search/")},
     "explanations": {asset for asset in ON_REQUEST if asset.startswith("explanations/")},
     "walk_forward": {"walk_forward_report", *WALK_FORWARD},
@@ -254,6 +255,17 @@ def test_jobs_run_in_one_process_print_to_the_console_and_end_some_day(job: str)
     assert set(config["execution"]["owning_executor"]) == {"in_process"}
     assert set(config["loggers"]) == {"console"}
     assert int(definition.tags["dagster/max_runtime"]) <= 3600
+
+
+def test_whatever_a_run_may_change_is_described_in_the_launchpad() -> None:
+    found = set()
+    for asset in defs.resolve_all_asset_specs():
+        node = defs.resolve_asset_graph().get(asset.key).assets_def.node_def
+        config = node.config_schema.config_type if isinstance(node, dg.OpDefinition) else None
+        for name, field in getattr(config, "fields", {}).items():
+            assert field.description, (asset.key, name)
+            found.add(name)
+    assert found >= {"seed", "max_epochs", "sessions", "advance_sessions", "approve", "minutes", "ablation"}
 
 
 def test_a_misspelt_configuration_is_refused() -> None:

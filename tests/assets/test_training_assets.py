@@ -38,9 +38,14 @@ class World:
         self.instance = instance
         self.first = self.run(*ASSETS)
 
-    def run(self, *assets: Any) -> dg.ExecuteInProcessResult:
-        chosen = {name: self.resources[name] for name in ("market", "models")}
-        return dg.materialize(list(assets), resources=chosen, instance=self.instance, raise_on_error=False)
+    def run(self, *assets: Any, config: dict[str, Any] | None = None) -> dg.ExecuteInProcessResult:
+        return dg.materialize(
+            list(assets),
+            resources={name: self.resources[name] for name in ("market", "models")},
+            instance=self.instance,
+            raise_on_error=False,
+            run_config={} if config is None else {"ops": {"models__tiny": {"config": config}}},
+        )
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +57,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 def metadata(result: dg.ExecuteInProcessResult, node: str) -> dict[str, Any]:
     (found,) = result.asset_materializations_for_node(node)
     return {name: value.value for name, value in found.metadata.items()}
+
+
+def tried(world: World) -> int:
+    """Models that the deflated Sharpe ratio counts."""
+    trials = world.resources["models"].trials().trials()
+    return len(trials.sharpes) + trials.unknown
 
 
 def test_the_model_is_judged_on_what_it_never_saw(world: World) -> None:
@@ -98,6 +109,33 @@ def test_a_second_run_trains_and_registers_nothing(world: World) -> None:
     assert metadata(again, "models__tiny")["reused"] == metadata(again, "onnx__tiny")["reused"] == "True"
     assert metadata(again, "models__tiny")["mlflow run"] == metadata(world.first, "models__tiny")["mlflow run"]
     assert len(world.resources["models"].registry().versions()) == 1
+
+
+def test_a_run_may_train_with_another_seed_and_fewer_epochs_and_the_next_has_the_settings_again(world: World) -> None:
+    usual, before = metadata(world.first, "models__tiny"), tried(world)
+    other = metadata(world.run(MODEL, config={"seed": 7}), "models__tiny")
+    short = metadata(world.run(MODEL, config={"max_epochs": 1}), "models__tiny")
+    assert len({usual["fingerprint"], other["fingerprint"], short["fingerprint"]}) == 3
+    assert short["best epoch"] == 1
+    again = metadata(world.run(MODEL, ARTIFACT), "models__tiny")
+    assert (again["fingerprint"], again["reused"]) == (usual["fingerprint"], "True")
+    assert tried(world) == before + 2
+
+
+@pytest.mark.parametrize("config", [{"seeds": 7}, {"seed": "many"}], ids=["misspelt", "no number"])
+def test_a_configuration_that_dagster_does_not_know_is_refused_at_launch(world: World, config: dict[str, Any]) -> None:
+    with pytest.raises(dg.DagsterInvalidConfigError, match=next(iter(config))):
+        world.run(MODEL, config=config)
+
+
+@pytest.mark.parametrize("config", [{"seed": -1}, {"max_epochs": 0}], ids=["negative seed", "no epoch"])
+def test_a_configuration_out_of_range_fails_before_anything_is_trained(world: World, config: dict[str, Any]) -> None:
+    before = tried(world)
+    result = world.run(MODEL, config=config)
+    (failure,) = [event for event in result.all_events if event.is_step_failure]
+    error: Any = failure.event_specific_data
+    assert next(iter(config)) in error.error.to_string()
+    assert tried(world) == before
 
 
 def test_training_before_any_price_names_the_asset_to_run(tmp_path: Path) -> None:
