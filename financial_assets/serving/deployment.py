@@ -15,7 +15,8 @@ from financial_assets.serving.target import ServingTarget
 def deploy(target: ServingTarget, manifest: Manifest, timeout_s: float, check: Callable[[], float]) -> float:
     """Apply a Model, wait for it and check it.
 
-    A new Model that fails its check is deleted again, because whatever a target holds can become an arm.
+    A new Model that fails its check is deleted again, because whatever a target holds can become an arm. A Model that
+    may have stood there before stays: it may have requests.
 
     Parameters
     ----------
@@ -34,13 +35,19 @@ def deploy(target: ServingTarget, manifest: Manifest, timeout_s: float, check: C
         What ``check`` returned.
     """
     kind, name = kind_and_name(manifest)
-    existing = {model.name for model in target.status().models}
+    before = target.status()
+    is_new = before.readable and name not in {model.name for model in before.models}
     try:
         target.apply([manifest])
         target.wait_ready([name], timeout_s)
         return check()
     except BaseException as error:  # Ctrl-C too
-        if name not in existing:
+        if not before.readable:
+            error.add_note(
+                f"{kind} {name} is left as it is: whether it stood there before could not be read "
+                f"({'; '.join(before.problems)})"
+            )
+        if is_new:
             try:
                 target.delete(kind, name)
             except FinancialAssetsError as further:

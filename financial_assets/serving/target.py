@@ -97,6 +97,8 @@ class TargetStatus:
         What it holds.
     problems
         What is wrong, one sentence each; empty when ``ready``.
+    readable
+        Whether what the target holds could be read. If not, ``models`` and ``experiments`` say nothing.
     """
 
     target: str
@@ -106,6 +108,7 @@ class TargetStatus:
     experiments: tuple[ExperimentStatus, ...] = ()
     processes: tuple[ProcessStatus, ...] = ()
     problems: tuple[str, ...] = ()
+    readable: bool = True
 
 
 class ServingTarget(Protocol):

@@ -244,6 +244,19 @@ PLANTED: list[tuple[str, str, Mutation]] = [
     ("rights", "may not patch experiments", lambda o: rules_of(o, "model-deployer")[0]["verbs"].remove("patch")),
     ("rights", "may watch models and never does", lambda o: rules_of(o, "model-deployer")[0]["verbs"].append("watch")),
     ("rights", "may not create jobs", lambda o: rules_of(o, "run-launcher")[0]["verbs"].remove("create")),
+    ("rights", "may create jobs and never does", lambda o: rules_of(o, "run-terminator")[0]["verbs"].append("create")),
+    (
+        "rights",
+        "may get servers and never does",
+        lambda o: rules_of(o, "model-deployer")[0]["resources"].append("servers"),
+    ),
+    (
+        "bindings",
+        "the webserver may not have the Role run-launcher",
+        lambda o: one(o, "RoleBinding", "run-launcher")["subjects"].append(
+            {"kind": "ServiceAccount", "name": "dagster-webserver", "namespace": TRAINING}
+        ),
+    ),
     ("rights", "a wildcard", lambda o: rules_of(o, "run-launcher").append(ALL)),
     ("bindings", "no such Role", lambda o: one(o, "RoleBinding", "run-launcher")["roleRef"].update(name="launcher")),
     (

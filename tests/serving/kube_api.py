@@ -1,7 +1,9 @@
 """A small API server for the kinds that a serving target writes, over real HTTP, with scripted faults.
 
 It keeps what matters to a client: resource versions, generations (a spec change only), field owners for server-side
-apply, optimistic locking, finalizers, Status bodies. An ``operator`` callback plays the controller after each write.
+apply (what another manager has written stays its own until it is taken over by force, and what it alone has set is
+removed by nobody's apply), optimistic locking, finalizers, Status bodies. An ``operator`` callback plays the controller
+after each write; :func:`hiccup` is what the real one writes on an Experiment for a passing error.
 The same port also plays the mesh: ``GET /v2/models/<name>/ready``.
 """
 
@@ -72,7 +74,7 @@ def kubeconfig(folder: Path, server: str) -> Path:
 class KubeApi:
     """The server; use as a context manager."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         self.objects: dict[tuple[str, str], Document] = {}
         self.owners: dict[tuple[str, str], dict[str, str]] = {}
         self.faults: list[Fault] = []
@@ -85,7 +87,7 @@ class KubeApi:
         self.before_patch: Callable[[], None] = lambda: None
         self.lock = threading.RLock()
         self.version, self.ticks = 100, 0
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), _handler(self))
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
 
@@ -180,6 +182,8 @@ class KubeApi:
         metadata.update(body["metadata"])
         metadata["resourceVersion"] = version or ""
         found["spec"].update(body["spec"])
+        for key in [key for key, value in body["spec"].items() if value is None]:  # as a merge patch removes it
+            del found["spec"][key]
         owners = self.owners.setdefault((kind, name), {})
         if manager.endswith("/Apply"):
             for key in [key for key, owner in owners.items() if owner == manager and key not in body["spec"]]:
@@ -192,6 +196,11 @@ class KubeApi:
     def _touch(self, document: Document) -> None:
         self.version += 1
         document["metadata"]["resourceVersion"] = str(self.version)
+
+
+def hiccup(code: str, text: str, *, at: int = 0) -> Document:
+    """What the operator writes on an Experiment for any error of the scheduler, and never takes back."""
+    return condition("ModelReady", "False", reason=f"rpc error: code = {code} desc = {text}", at=at)
 
 
 def ready_at_once(api: KubeApi, document: Document) -> None:

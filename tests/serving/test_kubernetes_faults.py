@@ -60,11 +60,11 @@ def target(api: KubeApi, tmp_path: Path) -> KubernetesTarget:
         (Fault("PATCH", 409, status_body(409, "Conflict", "modified")), "HTTP 409, modified; somebody else changed", 1),
         (Fault("PATCH", 422, INVALID), "HTTP 422, spec.memory: Invalid value; .*correct the field named", 1),
         (Fault("PATCH", 429, "slow down", {"Retry-After": "3600"}), "HTTP 429, slow down; .*overloaded", 1),
-        (Fault("PATCH", 429, "slow down"), "HTTP 429, slow down; .*overloaded", 4),
-        (Fault("PATCH", 500, status_body(500, "InternalError", "etcd")), "HTTP 500, etcd; .*look at its log", 4),
-        (Fault("PATCH", 502, "<html>bad gateway</html>"), "HTTP 502, <html>bad gateway", 4),
+        (Fault("PATCH", 429, "slow down"), "HTTP 429, slow down; .*overloaded", None),
+        (Fault("PATCH", 500, status_body(500, "InternalError", "etcd")), "HTTP 500, etcd; .*look at its log", None),
+        (Fault("PATCH", 502, "<html>bad gateway</html>"), "HTTP 502, <html>bad gateway", None),
         (Fault("PATCH", hang_s=0.5), "no answer within .* s .*KUBERNETES_CONTEXT.* is up and reachable", None),
-        (Fault("PATCH", drop=True), "no answer within .*(aborted|closed)", 4),
+        (Fault("PATCH", drop=True), "no answer within .*(aborted|closed)", None),
         (Fault("PATCH", 200, "[1, 2]"), "the answer is no JSON object", 1),
         (Fault("PATCH", 403, '{"kind": "Status", "details": null}'), "HTTP 403", 1),
     ],
@@ -76,7 +76,7 @@ def test_a_refused_write(api: KubeApi, target: Any, fault: Fault, message: str, 
         target.apply([MODEL])
     assert time.monotonic() - start < 3.0
     made = sum(method == "PATCH" for method, *_ in api.calls)
-    assert made == calls if calls is not None else 1 < made <= 4
+    assert made == calls if calls is not None else made > 1
 
 
 @pytest.mark.parametrize(

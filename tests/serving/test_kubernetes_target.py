@@ -17,7 +17,7 @@ from financial_assets.serving.kubernetes.api import connect
 from financial_assets.serving.kubernetes.target import KubernetesTarget
 from financial_assets.serving.manifests import experiment_manifest, model_manifest
 from financial_assets.serving.target import ServingTarget
-from tests.serving.kube_api import Fault, KubeApi, condition, kubeconfig, ready_at_once
+from tests.serving.kube_api import Fault, KubeApi, condition, hiccup, kubeconfig, ready_at_once
 from tests.serving.serving_objects import server_manifest, weights_of
 
 A, B, C = "baseline-predictor-v1", "enhanced-predictor-v2", "lightweight-predictor-v3"
@@ -192,9 +192,9 @@ def test_a_change_of_labels_or_replicas_awaits_no_transition(api: KubeApi, targe
 def test_a_rejected_experiment_fails_with_the_schedulers_words(api: KubeApi, target: Any) -> None:
     target.apply([model(A), model(B), split()])
     before = api.get("Experiment", AB)["status"]["conditions"]
-    rejected = condition("ModelReady", "False", reason="experiment baseline exists", at=9)
+    rejected = hiccup("FailedPrecondition", "experiment baseline exists", at=9)
     api.operator = lambda api, d: api.set_status("Experiment", AB, [*before, rejected])
-    with pytest.raises(TargetError, match=r"scheduler rejected it: experiment baseline exists.*delete the Experiment"):
+    with pytest.raises(TargetError, match=r"scheduler rejected it: .*experiment baseline exists.*delete the Exp"):
         target.apply([split(50, 50)])
     assert not target.status().ready
 
@@ -203,7 +203,7 @@ def test_a_late_rejection_of_new_weights_is_still_seen(api: KubeApi, tmp_path: P
     target = make_target(api, tmp_path, settle_s=1.0)
     target.apply([model(A), model(B), split()])
     before = api.get("Experiment", AB)["status"]["conditions"]
-    rejected = condition("ModelReady", "False", reason="not so", at=9)
+    rejected = hiccup("FailedPrecondition", "not so", at=9)
     late = threading.Timer(0.4, lambda: api.set_status("Experiment", AB, [*before, rejected]))
     late.start()
     with pytest.raises(TargetError, match="not so"):

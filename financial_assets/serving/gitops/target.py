@@ -137,18 +137,18 @@ class GitOpsTarget:
     def status(self) -> TargetStatus:
         """What this program's files in the branch say, and whether the gateway agrees; never raises."""
         problems: list[str] = []
-        deadline = Deadline(min(self._timeout_s, _STATUS_S))
+        readable, deadline = True, Deadline(min(self._timeout_s, _STATUS_S))
         try:
             overlay = self._read(deadline)[1]
         except TargetError as error:
             problems.append(str(error))
-            overlay = self._last_overlay()
+            readable, overlay = False, self._last_overlay()
         problems += overlay.problems
         objects = {
             kind: [item.manifest for key, item in overlay.objects.items() if key[0] == kind and item.own]
             for kind in ("Model", "Experiment")
         }
-        return report(self.name, self.endpoint, objects, self._problem, problems)
+        return replace(report(self.name, self.endpoint, objects, self._problem, problems), readable=readable)
 
     def _problem(self, kind: str, manifest: Manifest) -> str:
         """What is wrong with an object, asked in one request: a status must not take as long as a readiness test."""

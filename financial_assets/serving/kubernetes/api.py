@@ -1,7 +1,8 @@
-"""The calls to the Kubernetes API that a serving target needs, each bounded in time and in retries."""
+"""The calls to the Kubernetes API that a serving target needs, each repeated until it is answered or out of time."""
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -21,16 +22,19 @@ from financial_assets.serving.manifests import API_VERSION, Manifest, kind_and_n
 __all__ = ["FIELD_MANAGER", "PLURALS", "ApiCallError", "SeldonApi", "connect"]
 
 FIELD_MANAGER = "financial-assets"
+_log = logging.getLogger(__name__)
+
 PLURALS: Mapping[str, str] = {"Server": "servers", "Model": "models", "Experiment": "experiments"}
 
 _METHODS = {
     "read": ("GET", "application/json"),
     "list": ("GET", "application/json"),
     "apply": ("PATCH", "application/apply-patch+yaml"),
+    "clear": ("PATCH", "application/merge-patch+json"),
     "delete": ("DELETE", "application/json"),
 }
-_ATTEMPTS = 4
 _BACK_OFF_S = 0.2
+_LONGEST_BACK_OFF_S = 5.0
 
 
 def connect(context: str | None = None, *, kubeconfig: Path | None = None) -> client.ApiClient:
@@ -105,11 +109,21 @@ class SeldonApi:
         answer = self._call("list", kind, None, deadline, query)
         return answer.get("items") or []
 
-    def apply(self, manifest: Manifest, deadline: Deadline) -> Manifest:
+    def apply(self, manifest: Manifest, deadline: Deadline, *, take_over: bool = False) -> Manifest:
         """Create or update by server-side apply; returns the object as stored, its old status included.
 
         A contested field is taken only from this program's own earlier patches (Kubernetes counts those as another
         manager); anybody else's is left and reported.
+
+        Parameters
+        ----------
+        manifest
+            The object.
+        deadline
+            When to give up.
+        take_over
+            Take contested fields from whoever wrote them: the object is this program's as a whole. One write by hand
+            would block every later change otherwise, even after it was taken back.
 
         Raises
         ------
@@ -125,9 +139,25 @@ class SeldonApi:
         try:
             return send(force=False)
         except ApiCallError as fault:
-            if fault.managers != (FIELD_MANAGER,):
+            others = tuple(manager for manager in fault.managers if manager != FIELD_MANAGER)
+            if not fault.managers or (others and not take_over):
                 raise
+            if others:
+                _log.warning("%s %s: what %s had written is overwritten", kind, name, ", ".join(others))
         return send(force=True)
+
+    def clear(self, kind: str, name: str, field: str, deadline: Deadline) -> Manifest:
+        """Remove one field of an object's spec, whoever wrote it; returns the object as stored.
+
+        Server-side apply removes only what its own manager had set.
+
+        Raises
+        ------
+        ApiCallError
+            Refused, or no answer.
+        """
+        query = {"fieldManager": FIELD_MANAGER}
+        return self._call("clear", kind, name, deadline, query, {"spec": {field: None}})
 
     def delete(self, kind: str, name: str, deadline: Deadline) -> None:
         """Ask for the removal of one object; it stays until its finalizers are gone.
@@ -163,7 +193,7 @@ class SeldonApi:
         attempt = 0
         while True:
             attempt += 1
-            pause = _BACK_OFF_S * 2 ** (attempt - 1)
+            pause = min(_BACK_OFF_S * 2 ** (attempt - 1), _LONGEST_BACK_OFF_S)
             patience = max(min(self._request_timeout_s, deadline.left), 0.05)
             try:
                 answer = self._send(verb, path, query, body, patience)
@@ -179,7 +209,7 @@ class SeldonApi:
                     "check that the API server (KUBERNETES_CONTEXT) is up and reachable from here",
                     transient=True,
                 )
-            if not fault.transient or attempt == _ATTEMPTS or pause > deadline.left:
+            if not fault.transient or pause > deadline.left:
                 raise fault
             time.sleep(pause)
 

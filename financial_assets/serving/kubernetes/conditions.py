@@ -6,6 +6,7 @@ comparing it with the one that the API server returned together with that change
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
@@ -15,6 +16,9 @@ from financial_assets.serving.manifests import Manifest
 _MAIN = {"Model": "ModelReady", "Experiment": "ExperimentReady", "Server": "Ready"}
 # A change of these alone makes no new model version, hence no transition of its condition.
 _QUIET = frozenset({"replicas", "minReplicas", "maxReplicas", "logger"})
+# Codes of the scheduler after which the operator does not try again. It writes `ModelReady=False` on an Experiment for
+# every error, a lost connection included, and never takes it back.
+_FINAL = re.compile(r"\bcode = (FailedPrecondition|Unimplemented)\b")
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,18 @@ def is_current(document: Manifest, written: Manifest) -> bool:
     """Whether the main condition differs from the one at the time when the object was written."""
     main = _MAIN[document["kind"]]
     return _condition(document, main) != _condition(written, main)
+
+
+def passing_error(document: Manifest) -> Manifest:
+    """The condition by which an Experiment says that the scheduler could not take it at the time; empty without one.
+
+    The operator repeats the change until the scheduler takes it. The condition stays when it has.
+    """
+    if document["kind"] != "Experiment":
+        return {}
+    refused = _condition(document, "ModelReady")
+    is_passing = refused.get("status") == "False" and not _is_final(refused)
+    return refused if is_passing else {}
 
 
 def restarts(before: Manifest | None, after: Manifest) -> bool:
@@ -66,13 +82,22 @@ def _judge_model(document: Manifest) -> Verdict:
 
 def _judge_experiment(document: Manifest) -> Verdict:
     refused = _condition(document, "ModelReady")
-    if refused.get("status") == "False":
+    if refused.get("status") == "False" and _is_final(refused):
         return Verdict(
             "failed",
-            f"the scheduler rejected it: {refused.get('reason', 'no reason given')}; the operator never takes this "
-            "verdict back, so correct it, delete the Experiment and apply it again",
+            f"the scheduler rejected it: {refused['reason']}; the operator never takes this verdict back, so correct "
+            "it, delete the Experiment and apply it again",
         )
-    return _all_true(document, ("ExperimentReady", "CandidatesReady", "MirrorReady"))
+    verdict = _all_true(document, ("ExperimentReady", "CandidatesReady", "MirrorReady"))
+    passing = passing_error(document)
+    if verdict.state == "pending" and passing:
+        shown = f"{verdict.why}; the operator tries again after: {passing.get('reason') or 'no reason given'}"
+        return Verdict("pending", shown)
+    return verdict
+
+
+def _is_final(refused: Manifest) -> bool:
+    return bool(_FINAL.search(str(refused.get("reason", ""))))
 
 
 def _all_true(document: Manifest, names: Collection[str]) -> Verdict:

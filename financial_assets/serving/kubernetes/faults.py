@@ -92,7 +92,7 @@ def _remedy(
         return f"create it: kubectl create namespace {namespace}"
     if status == 409 and managers:
         return f"give the fields up there ({', '.join(managers)}) or leave them out of the manifest"
-    verbs = {"apply": "patch and create", "read": "get", "list": "list", "delete": "delete"}
+    verbs = {"apply": "patch and create", "clear": "patch", "read": "get", "list": "list", "delete": "delete"}
     return {
         401: "the credentials are not accepted; renew those of the kubeconfig context or service account",
         403: f"allow {verbs[verb]} on {resource} in namespace {namespace} (Role and RoleBinding)",

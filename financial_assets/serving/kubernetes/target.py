@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,12 +27,15 @@ from financial_assets.serving.manifests import (
 )
 from financial_assets.serving.target import Endpoint, TargetStatus, report
 
+_log = logging.getLogger(__name__)
+
 
 class KubernetesTarget:
     """Serves Models and Experiments from a cluster; implements ``ServingTarget``.
 
     The cluster may be shared: objects without our label are never changed, deleted or reported, but their names and
-    defaults count as taken.
+    defaults count as taken. An Experiment with our label is ours as a whole, as with GitOps: what somebody else wrote
+    into it is overwritten, and said in the log.
 
     Parameters
     ----------
@@ -100,7 +104,7 @@ class KubernetesTarget:
         try:
             objects = {kind: self._api.list(kind, deadline, MANAGED_BY) for kind in ("Model", "Experiment")}
         except TargetError as error:
-            return TargetStatus(self.name, False, self.endpoint(), problems=(str(error),))
+            return TargetStatus(self.name, False, self.endpoint(), problems=(str(error),), readable=False)
         return report(self.name, self.endpoint, objects, self._problem)
 
     def delete(self, kind: str, name: str) -> None:
@@ -135,7 +139,10 @@ class KubernetesTarget:
             raise NotReadyError(
                 f"apply {kind} {self._api.namespace}/{name}: it is being deleted; apply it again once it is gone"
             )
-        written = {"kind": kind, **self._api.apply(manifest, deadline)}
+        written = {"kind": kind, **self._api.apply(manifest, deadline, take_over=kind == "Experiment")}
+        if kind == "Experiment" and "mirror" in written["spec"] and "mirror" not in manifest["spec"]:
+            _log.warning("%s %s: a mirror that was added by hand is removed", kind, name)
+            written = {"kind": kind, **self._api.clear(kind, name, "mirror", deadline)}
         return Awaited(kind, name, written if restarts(before, written) else None)
 
     def _wait(self, awaited: Sequence[Awaited], deadline: Deadline) -> None:
