@@ -47,7 +47,7 @@ def target(api: KubeApi, tmp_path: Path) -> KubernetesTarget:
 
 
 def make_target(url: str, folder: Path, **changes: Any) -> KubernetesTarget:
-    values = {"timeout_s": 5.0, "request_timeout_s": 0.4, "settle_s": 0.3, **changes}
+    values = {"timeout_s": 30.0, "request_timeout_s": 5.0, "settle_s": 0.3, **changes}
     return KubernetesTarget(
         connect("here", kubeconfig=kubeconfig(folder, url)), http_url=url, grpc_target="mesh:80", **values
     )
@@ -108,7 +108,7 @@ def test_while_the_operator_tries_again_the_experiment_is_waited_for_with_its_er
     with pytest.raises(
         NotReadyError, match=r"no condition ExperimentReady.*tries again after: .*scheduler is starting"
     ):
-        make_target(api.url, Path(target_folder(api)), timeout_s=0.5).apply([split()])
+        make_target(api.url, tmp_path, timeout_s=0.5).apply([split()])
 
 
 def test_a_change_that_met_an_error_settles_anew(api: KubeApi, tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_refused_connections_are_outlasted_until_the_deadline(unused_port: int, 
 
 
 def test_a_live_model_stays_when_it_could_not_be_seen_before(api: KubeApi, tmp_path: Path) -> None:
-    target = make_target(api.url, tmp_path, timeout_s=1.0)
+    target = make_target(api.url, tmp_path, timeout_s=3.0)
     target.apply(models())
 
     class Unreadable:
