@@ -103,9 +103,7 @@ def _holdings(market: MarketState, ab_test: ABTestState, trading: TradingState) 
     if trading.holdings is None:
         book = trading.paper.state().book
         return _Held({ticker: held.quantity for ticker, held in book.positions.items()}, book.worth, PAPER)
-    found = read_holdings(
-        Path(trading.holdings), market.tickers, short_allowed=trading.orders_mode != "long_only"
-    )
+    found = read_holdings(Path(trading.holdings), market.tickers, short_allowed=trading.orders_mode != "long_only")
     return _Held(found.shares, starting_capital(ab_test, trading), found.origin)
 
 
@@ -275,9 +273,7 @@ class _Draft:
 
     def _advice(self) -> tuple[Advice, ...]:
         ab_test = self._ab_test
-        return advise(
-            self._desk, kelly_fraction=ab_test.business_kelly_fraction, kelly_cap=ab_test.business_kelly_cap
-        )
+        return advise(self._desk, kelly_fraction=ab_test.business_kelly_fraction, kelly_cap=ab_test.business_kelly_cap)
 
     def _refused(self, why: str, *, left: Mapping[str, str] | None = None) -> OrderDocument:
         return self._document("refused", why, targets=(), orders=(), left=left or {})
@@ -342,6 +338,8 @@ def _decision(desk: DeskSession, ab_test: ABTestState) -> str:
     about = [
         one
         for one in decisions
-        if one.moves_traffic and desk.arm.model in (one.champion, one.challenger) and pd.Timestamp(one.as_of) <= desk.as_of
+        if one.moves_traffic
+        and desk.arm.model in (one.champion, one.challenger)
+        and pd.Timestamp(one.as_of) <= desk.as_of
     ]
     return max(about, key=lambda one: one.as_of).digest[:12] if about else ""

@@ -19,9 +19,7 @@ AS_THE_REPORT = Rules(whole_shares=False, limits=False)
 
 
 @settings(max_examples=150, deadline=None)
-@given(
-    histories(), st.floats(0, 50), st.floats(0, 0.2), st.floats(0, 0.3), st.sampled_from([1e3, 1e6, 1e9])
-)
+@given(histories(), st.floats(0, 50), st.floats(0, 0.2), st.floats(0, 0.3), st.sampled_from([1e3, 1e6, 1e9]))
 def test_with_the_reports_assumptions_the_ledger_earns_what_the_simulation_earns(
     history: History, flat_bps: float, cash: float, borrow: float, capital: float
 ) -> None:
@@ -58,6 +56,4 @@ def test_the_causes_add_up_to_the_difference(history: History) -> None:
 
 def test_before_a_position_has_earned_anything_there_is_nothing_to_reconcile() -> None:
     history = History(("2020-01-01", "2020-01-02"), {"2020-01-01": {}, "2020-01-02": {}}, {})
-    assert (
-        reconcile(history, capital=1.0, paper_worth=1.0, flat_bps=0.0, rules=Rules(), borrow_per_year=0.0) is None
-    )
+    assert reconcile(history, capital=1.0, paper_worth=1.0, flat_bps=0.0, rules=Rules(), borrow_per_year=0.0) is None
