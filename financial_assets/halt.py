@@ -47,7 +47,8 @@ class Halt:
         when = f" since {self.since}" if self.since else ""
         who = f" by {self.by}" if self.by else ""
         reason = self.reason.rstrip(".")
-        return f"HALTED{when}{who}: {reason}. No orders; champion and traffic are frozen until {LIFT}."
+        frozen = "No orders; champion and traffic are frozen, also against a rollback"
+        return f"HALTED{when}{who}: {reason}. {frozen}, until {LIFT}."
 
 
 @dataclass(frozen=True)

@@ -162,7 +162,7 @@ def _current(as_of: pd.Timestamp, clock: pd.Timestamp) -> dg.AssetCheckResult:
     deps=[ab_evaluation, rollout, drift, daily_signals, "paper_book", "orders"],
 )
 def completed_session(context: dg.AssetExecutionContext, market: Market) -> dg.MaterializeResult:
-    """The last completed session: evaluation, rollout, drift, signals and orders are done; the market clock moves there.
+    """The last completed session: evaluation, rollout, drift, signals and orders are done. The clock moves there.
 
     A run that fails earlier leaves the clock where it is, and the next run repeats the session.
     """

@@ -16,8 +16,8 @@ ON_REQUEST = dg.AssetSelection.groups("search", "explanations", "walk_forward", 
 full_pipeline = dg.define_asset_job(
     "full_pipeline",
     selection=dg.AssetSelection.all() - ON_REQUEST,
-    description="Everything once: prices, features, models, ONNX files, serving, a replay of past sessions, evaluation, "
-    "signals and orders.",
+    description="Everything once: prices, features, models, ONNX files, serving, a replay of past sessions, "
+    "evaluation, signals and orders.",
     config={"execution": {"config": _IN_PROCESS}, "loggers": CONSOLE},
     tags={"dagster/max_runtime": 3600},
 )

@@ -183,9 +183,9 @@ class OrderFiles:
             wanted = (1, "") if before is None else (before.document.revision + 1, before.digest)
             if document.sequence != place or document.previous != previous:
                 raise ChainError(
-                    f"{one.path} is file {document.sequence} of the chain and names {document.previous[:12]} as the one "
-                    f"before it; here it would be file {place} after {previous[:12]}: a file was edited, removed or put "
-                    "in. Restore the folder from a copy"
+                    f"{one.path} is file {document.sequence} of the chain and names {document.previous[:12]} as the "
+                    f"one before it; here it would be file {place} after {previous[:12]}: a file was edited, removed "
+                    "or put in. Restore the folder from a copy"
                 )
             if (document.revision, document.revises) != wanted or one.path.stem != document.name:
                 raise ChainError(

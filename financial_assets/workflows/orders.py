@@ -325,9 +325,9 @@ def _quantiles(row: Mapping[str, Any]) -> dict[str, float]:
 def _reason(target: Target, expected: float, advice: Advice, desk: DeskSession) -> str:
     row = desk.by_ticker[target.ticker]
     return (
-        f"from {target.current:.2%} to {target.weight:.2%} of the capital: the book expects {expected:+.3%} of the next "
-        f"session before costs (probability of a rise {float(row['probability_up']):.1%}); by itself the signal says "
-        f"{advice.edge.direction}, {advice.edge.reason}"
+        f"from {target.current:.2%} to {target.weight:.2%} of the capital: the book expects {expected:+.3%} of the "
+        f"next session before costs (probability of a rise {float(row['probability_up']):.1%}); by itself the signal "
+        f"says {advice.edge.direction}, {advice.edge.reason}"
     )
 
 

@@ -1,4 +1,4 @@
-"""The paper book with the configured resources: sessions are kept in order, and reconciled with the report's figures."""
+"""The paper book with the configured resources: sessions are kept in order, and reconciled with the report."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 import dagster as dg
 import pandas as pd
 
+from financial_assets.assets.evaluation import predictions
 from financial_assets.assets.market import price_panel
 from financial_assets.errors import ChainError
 from financial_assets.metadata import link, table
@@ -24,7 +25,8 @@ _LARGEST_ERROR = 1e-6
     owners=OWNERS,
     kinds={"python"},
     code_version="1",
-    deps=[price_panel],
+    # Predictions too: a replay moves the market clock on, and the book follows it.
+    deps=[price_panel, predictions],
     check_specs=[
         dg.AssetCheckSpec("chain", asset="paper_book", blocking=True, description=_CHAIN),
         dg.AssetCheckSpec("reconciles", asset="paper_book", description=_RECONCILES),
