@@ -61,7 +61,7 @@ def read_holdings(path: Path, universe: Collection[str], *, short_allowed: bool)
     try:
         text = text_of(Content(str(path), PurePosixPath(path.name), data, "text")).decode()
     except SourceError as error:
-        raise HoldingsError(f"{where}: {error}") from error
+        raise HoldingsError(f"{SETTING}: {error}") from error
     lines = text.splitlines()
     if not any(line.strip() for line in lines):
         raise HoldingsError(f"{where} is empty; without any holdings, write its header alone: ticker,quantity")

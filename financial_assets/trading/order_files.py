@@ -252,7 +252,9 @@ class OrderFiles:
             document,
             orders=tuple(replace(order, key=order_key(document, order.ticker)) for order in document.orders),
         )
-        data = (json.dumps(document.to_dict(), indent=2, sort_keys=True) + "\n").encode()
+        values = document.to_dict()
+        document = OrderDocument.from_dict(values)  # as everybody else reads it
+        data = (json.dumps(values, indent=2, sort_keys=True) + "\n").encode()
         path = self.folder / f"{document.name}.json"
         atomic_write_bytes(path, data)
         one = StoredOrders(document, hashlib.sha256(data).hexdigest(), path)
