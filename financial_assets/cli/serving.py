@@ -101,7 +101,7 @@ def stop() -> None:
 @click.command(epilog=examples("status", "status --url"))
 @click.option("--url", "url_only", is_flag=True, help="Print the gateway's address only, for other commands.")
 def status(url_only: bool) -> None:
-    """Show processes, models and weights of the serving target, and whether trading is halted.
+    """Show processes, models and weights of the serving target, and a halt.
 
     The exit code is 1 when something is wrong.
     """

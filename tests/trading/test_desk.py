@@ -374,7 +374,7 @@ def test_the_order_of_a_split_that_the_source_restates_is_followed(desk: Install
     keep(desk)
     made = order(desk).stored
     document, broker = made.document, desk.trading.paper
-    halved = replace(document.orders[0], close=2 * document.orders[0].close, key="by hand", quantity=10)
+    halved = replace(document.orders[0], close=2 * document.orders[0].close, key="by hand", quantity=10, limit=None)
     broker.submit([halved], reference=made.digest, session=document.session)
     advance(desk)
     (result,) = keep(desk).kept.values()

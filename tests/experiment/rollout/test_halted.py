@@ -54,7 +54,7 @@ def test_nothing_moves_under_a_halt_and_it_does_afterwards(rollout: Rollout, swi
 def test_decisions_are_recorded_under_a_halt_and_carried_out_afterwards(
     log: PredictionLog, switch: KillSwitch, base: float, skill: float, third: float, action: str
 ) -> None:
-    conduct = begin(log)
+    conduct = begin(log, test={"horizon_sessions": 36})
     predict(log, {BASE: base, SECOND: skill, THIRD: third})
     halted = replace(conduct.rollout, switch=switch)
     before = halted.started()
