@@ -115,7 +115,7 @@ while True:
 
 
 def test_a_writer_that_is_killed_leaves_a_whole_chain(tmp_path: Path) -> None:
-    path = tmp_path / "chain.jsonl"
+    path, before = tmp_path / "chain.jsonl", 0
     for _ in range(3):
         writer = subprocess.Popen([sys.executable, "-c", _WRITER, str(path)])
         size = path.stat().st_size if path.exists() else 0

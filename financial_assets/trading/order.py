@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Self
+from functools import cache
+from typing import Any, ClassVar, Literal, Self, TypeVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from financial_assets.errors import OrderError
 
@@ -13,6 +16,7 @@ Side = Literal["BUY", "SELL"]
 LimitBy = Literal["range", "tail", "median", "none"]
 """Which quantiles of the next session's return are limits: 5 and 95 %, 1 and 99 %, 50 %, or no limit."""
 
+_Record = TypeVar("_Record")
 _BUY_AT: Mapping[LimitBy, str] = {"range": "q95", "tail": "q99", "median": "q50"}
 _SELL_AT: Mapping[LimitBy, str] = {"range": "q05", "tail": "q01", "median": "q50"}
 _PERCENT = {"q01": 1, "q05": 5, "q50": 50, "q95": 95, "q99": 99}
@@ -67,6 +71,8 @@ class Order:
         In plain words.
     """
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
     key: str
     ticker: str
     side: Side
@@ -105,10 +111,28 @@ class Order:
         OrderError
             The values are not an order.
         """
-        try:
-            return cls(**{**values, "costs": TradingCosts(**values["costs"])})
-        except (KeyError, TypeError) as error:
-            raise OrderError(f"not an order ({error}): {dict(values)}") from error
+        return validated(cls, values, "an order")
+
+
+def validated(kind: type[_Record], values: Mapping[str, Any], name: str) -> _Record:
+    """A frozen dataclass from JSON values, checked field by field.
+
+    Raises
+    ------
+    OrderError
+        The values are not one: a field is missing, unknown, or of another type.
+    """
+    try:
+        return _adapter(kind).validate_python(values)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, problem["loc"]))
+        raise OrderError(f"not {name}: {where}: {problem['msg']}") from error
+
+
+@cache
+def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
 
 
 def limit_rule(by: LimitBy, tick: float) -> str:

@@ -13,13 +13,15 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import ConfigDict
 
 from financial_assets.atomic import atomic_write_bytes, atomic_write_text
 from financial_assets.chain import GENESIS
 from financial_assets.disk import disk_errors
 from financial_assets.errors import ChainError, OrderError
-from financial_assets.trading.order import Order, TradingCosts
+from financial_assets.trading.order import Order, TradingCosts, validated
 
 Status = Literal["orders", "nothing to trade", "halted", "refused"]
 """``halted``: the kill switch was on. ``refused``: no book could be built; the remark says why."""
@@ -90,6 +92,8 @@ class OrderDocument:
         that this one replaces, empty for a first one.
     """
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
     session: str
     target_session: str
     status: Status
@@ -134,12 +138,7 @@ class OrderDocument:
         OrderError
             The values are no document of orders.
         """
-        try:
-            targets = tuple(Target(**{**each, "costs": TradingCosts(**each["costs"])}) for each in values["targets"])
-            orders = tuple(Order.from_dict(each) for each in values["orders"])
-            return cls(**{**values, "targets": targets, "orders": orders})
-        except (KeyError, TypeError) as error:
-            raise OrderError(f"not a document of orders: {error}") from error
+        return validated(cls, values, "a document of orders")
 
     def weights_after(self) -> dict[str, float]:
         """Ticker -> weight once all orders are executed at the last close."""

@@ -12,6 +12,7 @@ import pytest
 from benchmarks.desk.home import make_home, write_signals
 from financial_assets.assets.trading.orders import orders
 from financial_assets.assets.trading.paper_book import paper_book
+from financial_assets.installation import open_installation
 from financial_assets.market.clock import HistoricalClock
 from financial_assets.resources import make_resources
 from financial_assets.settings import Settings, load_settings
@@ -66,13 +67,12 @@ def test_a_session_of_the_desk(run: Run, settings: Settings) -> None:
     assert again.data_version("orders") == first.data_version("orders")
     assert again.data_version("paper_book") == first.data_version("paper_book")
 
+    later = again
     for _ in range(2):
         market = make_resources(settings)["market"]
         clock, whole = market.clock(), market.whole_panel().sessions
         assert isinstance(clock, HistoricalClock)
         clock.advance_to(whole[whole > clock.now()][0])
-        from financial_assets.installation import open_installation
-
         write_signals(open_installation(settings))
         later = run()
         assert later.success, later.failure_text

@@ -17,7 +17,7 @@ FREE = TradingCosts()
 
 
 def order(side: Any = "BUY", quantity: float = 10, limit: float | None = None, **more: Any) -> Order:
-    values = {"key": "k", "ticker": "A", "close": 101.0, "factor": 0.5, "costs": FREE}
+    values: dict[str, Any] = {"key": "k", "ticker": "A", "close": 101.0, "factor": 0.5, "costs": FREE}
     return Order(side=side, quantity=quantity, limit=limit, **{**values, **more})
 
 

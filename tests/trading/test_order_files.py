@@ -9,6 +9,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,9 +27,9 @@ def target(ticker: str = "A", weight: float = 0.1, current: float = 0.0) -> Targ
     return Target(ticker, weight, current, 100.0, 0.5, 103.0, 97.0, COSTS)
 
 
-def draft(session: str = "2020-01-02", quantity: float = 1000, **more: object) -> OrderDocument:
+def draft(session: str = "2020-01-02", quantity: float = 1000, **more: Any) -> OrderDocument:
     order = Order("", "A", "BUY", quantity, 103.0, 100.0, 0.5, COSTS, 'because "it" says, so')
-    values: dict[str, object] = {
+    values: dict[str, Any] = {
         "target_session": "2020-01-03",
         "status": "orders",
         "remark": "",
@@ -42,7 +43,7 @@ def draft(session: str = "2020-01-02", quantity: float = 1000, **more: object) -
         "targets": (target(),),
         "orders": (order,),
     }
-    return OrderDocument(session=session, **{**values, **more})  # type: ignore[arg-type]
+    return OrderDocument(session=session, **{**values, **more})
 
 
 @pytest.fixture
@@ -156,7 +157,17 @@ def other_json(files: OrderFiles) -> None:
     (files.folder / "2020-01-03.json").write_text('{"session": "2020-01-03"}')
 
 
-@pytest.mark.parametrize("damage", [edit, remove, copy, rename, spoil, empty, other_json])
+def other_type(files: OrderFiles) -> None:
+    path = files.folder / "2020-01-03.json"
+    path.write_text(path.read_text().replace('"sequence": 2', '"sequence": "two"'))
+
+
+def further_field(files: OrderFiles) -> None:
+    path = files.folder / "2020-01-03.json"
+    path.write_text(path.read_text().replace('"sequence": 2', '"sequence": 2, "bonus": 1'))
+
+
+@pytest.mark.parametrize("damage", [edit, remove, copy, rename, spoil, empty, other_json, other_type, further_field])
 def test_what_was_done_to_the_folder_is_found_and_nothing_is_added_to_it(three: OrderFiles, damage: object) -> None:
     damage(three)  # type: ignore[operator]
     with pytest.raises(ChainError, match=r"2020-01-0\d\.json"):
@@ -194,7 +205,7 @@ def test_a_document_is_read_back_equal(files: OrderFiles) -> None:
         ({"construction": {**RULES, "gross": 0.05}}, "ORDERS_GROSS"),
     ],
 )
-def test_orders_that_break_a_limit_of_their_book_are_named(change: dict[str, object], problem: str) -> None:
+def test_orders_that_break_a_limit_of_their_book_are_named(change: dict[str, Any], problem: str) -> None:
     assert broken_limits(draft()).empty
     found = broken_limits(draft(**change))
     assert found["problem"].str.contains(problem).any(), found
