@@ -46,7 +46,7 @@ def halt(reason: str, by: str) -> None:
 @click.command(epilog=examples("resume", "resume --by 'Jane Doe'"))
 @click.option("--by", default=getpass.getuser, help="Who resumes; default: the user of this machine.")
 def resume(by: str) -> None:
-    """End a halt.
+    """End a halt of orders and experiment.
 
     Cancelled orders stay cancelled. The next run of the job daily makes orders again, and the experiment moves with its
     next decision.

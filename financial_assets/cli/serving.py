@@ -101,9 +101,9 @@ def stop() -> None:
 @click.command(epilog=examples("status", "status --url"))
 @click.option("--url", "url_only", is_flag=True, help="Print the gateway's address only, for other commands.")
 def status(url_only: bool) -> None:
-    """Show processes, models and weights of the serving target, and a halt.
+    """Show processes, models and weights of the serving target.
 
-    The exit code is 1 when something is wrong.
+    While trading is halted, the first line says so. The exit code is 1 when something is wrong.
     """
     from financial_assets.settings import load_settings
 
@@ -123,7 +123,7 @@ def status(url_only: bool) -> None:
     console = Console()
     halted = KillSwitch.of(settings.home).halt_in_force()
     if halted is not None:
-        console.print(f"[bold red]{escape(halted.sentence)}[/bold red]", highlight=False)
+        console.print(f"[bold red]{escape(halted.sentence)}[/bold red]", highlight=False, soft_wrap=True)
     if target.processes:
         rows = [(p.name, str(p.pid or "-"), p.state, str(p.restarts)) for p in target.processes]
         console.print(make_table("processes", ("name", "pid", "state", "restarts"), rows))
