@@ -20,6 +20,7 @@ _TITLES = {
     "ServingSettings": "Serving",
     "ExperimentSettings": "The experiment",
     "BusinessSettings": "What a promotion is worth",
+    "OrderSettings": "Orders and the paper book",
     "RetrainingSettings": "Retraining",
     "NotificationSettings": "Notifications",
     "ApiSettings": "Signals and risk over HTTP",

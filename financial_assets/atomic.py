@@ -61,6 +61,29 @@ def atomic_write_text(path: Path, text: str) -> None:
     atomic_write_bytes(path, text.encode())
 
 
+def append_bytes(path: Path, end: int, data: bytes) -> None:
+    """Put ``data`` behind the first ``end`` bytes of ``path``, and wait until it is on the disk.
+
+    For files of lines that only grow: what a writer that died has left behind ``end``, half a line, never counted and
+    is cut off. Writers hold a lock of their own.
+
+    Raises
+    ------
+    StorageError
+        The disk refuses.
+    """
+    with disk_errors(path, "written", needed=len(data)):
+        make_folder(path.parent)
+        is_new = not path.exists()
+        with path.open("ab") as stream:
+            os.ftruncate(stream.fileno(), end)
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        if is_new:
+            sync(path.parent)
+
+
 def sync(path: Path) -> None:
     """Wait until a file, or the list of a folder's files, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -20,6 +20,8 @@ from financial_assets.assets.search import make_search_asset
 from financial_assets.assets.serving import make_experiment_asset, make_predictor_asset
 from financial_assets.assets.sessions import session_evaluation, session_predictions, session_signals
 from financial_assets.assets.signals import completed_session, daily_signals
+from financial_assets.assets.trading.orders import orders
+from financial_assets.assets.trading.paper_book import paper_book
 from financial_assets.assets.training import baselines, make_model_asset
 from financial_assets.assets.walk_forward import make_walk_forward_assets
 from financial_assets.automation.console import console_logger
@@ -89,6 +91,8 @@ defs = dg.Definitions(
             ab_evaluation,
             rollout,
             drift,
+            paper_book,
+            orders,
             completed_session,
             session_predictions,
             session_signals,

@@ -3,12 +3,16 @@
     FinancialAssetsError
     ├── SettingsError            a setting is missing, malformed or contradicts another
     ├── StorageError             the disk refuses: full, read-only, not permitted, something in the way
+    ├── ChainError               a record that only grows was edited, cut or mixed up
+    ├── HaltedError              the kill switch is on: no orders, nothing moves
     ├── MarketDataError
     │   ├── SignalsError         a session has no signals, or they are not those of the current session
     │   ├── SourceError          a price source could not deliver (network, file, format)
     │   └── PriceDataError       delivered prices are impossible; ``failures`` holds the offending rows
     ├── FeatureError             a feature breaks its contract or a frame its schema
     ├── PortfolioError           forecasts that cannot be traded, or assumptions that contradict each other
+    │   ├── HoldingsError        the file of holdings cannot be read, or names what cannot be held
+    │   ├── OrderError           an order is refused, or the paper book cannot go on
     │   ├── InfeasibleError      no weights fulfil all constraints; ``conflicts`` names those that contradict each other
     │   └── TrialsError          the record of trials is damaged, or a trial is not one
     ├── TrainingError
@@ -72,6 +76,14 @@ class StorageError(FinancialAssetsError, OSError):
     """The disk refuses: full, read-only, not permitted, or something in the way; ``errno`` is the system's."""
 
 
+class ChainError(FinancialAssetsError):
+    """A record that only grows was edited, cut or mixed up: its hash chain is broken."""
+
+
+class HaltedError(FinancialAssetsError):
+    """The kill switch is on: no orders are sent, and the experiment does not move."""
+
+
 class MarketDataError(FinancialAssetsError):
     """Something is wrong with prices, sessions or the market clock."""
 
@@ -117,6 +129,14 @@ class FeatureError(FinancialAssetsError):
 
 class PortfolioError(FinancialAssetsError):
     """Forecasts cannot be traded, or assumptions of a portfolio contradict each other."""
+
+
+class HoldingsError(PortfolioError):
+    """The file of holdings cannot be read, or names what cannot be held."""
+
+
+class OrderError(PortfolioError):
+    """An order is refused, or the paper book cannot go on."""
 
 
 class InfeasibleError(PortfolioError):

@@ -24,6 +24,7 @@ from financial_assets.resources import (
     PipelineTracking,
     Retraining,
     Serving,
+    Trading,
     make_resources,
 )
 from financial_assets.serving.local.target import LocalTarget
@@ -93,6 +94,20 @@ OTHER: dict[str, Any] = {
     "business_borrow_per_year": 0.012,
     "business_cash_per_year": 0.03,
     "business_delisting_return": -0.3,
+    "holdings": Path("/elsewhere/holdings.csv"),
+    "orders_capital": 2e6,
+    "orders_mode": "long_short",
+    "orders_gross": 1.7,
+    "orders_per_name": 0.07,
+    "orders_per_sector": 0.4,
+    "orders_turnover": 0.3,
+    "orders_forecast": "evidence",
+    "orders_risk_aversion": 2.0,
+    "orders_holding_sessions": 9,
+    "orders_lot": 100,
+    "orders_smallest": 500.0,
+    "orders_limit": "tail",
+    "orders_tick": 0.05,
     "adjustment": "splits",
     "covariates": "^VIX,^TNX - ^IRX",
     "covariate_files": "/elsewhere/macro.csv",
@@ -147,7 +162,7 @@ NOT_CARRIED = {
 
 
 def fields(found: dict[str, Any]) -> dict[str, Any]:
-    kinds = (Market, Models, Serving, ABTest, Retraining, Notifications, PipelineTracking)
+    kinds = (Market, Models, Serving, ABTest, Trading, Retraining, Notifications, PipelineTracking)
     assert all(isinstance(resource, kinds) for resource in found.values())
     return {f"{name}.{field}": value for name, resource in found.items() for field, value in dict(resource).items()}
 
@@ -167,6 +182,7 @@ def test_every_setting_reaches_a_resource(tmp_path: Path, setting: str) -> None:
         **{
             name: str(OTHER[name])
             for name in (
+                "holdings",
                 "ingestion_start_date",
                 "ingestion_end_date",
                 "quality_overrides",

@@ -33,15 +33,16 @@ def signal_answers(session: DeskSession, advice: Sequence[Advice]) -> list[Signa
     return sorted(answers, key=lambda signal: (signal.rank is None, signal.rank or 0, signal.ticker))
 
 
-def signals_answer(session: DeskSession, signals: Sequence[Signal], *, is_current: bool) -> Signals:
-    """All of them."""
+def signals_answer(session: DeskSession, signals: Sequence[Signal], *, is_current: bool, halted: str | None) -> Signals:
+    """All of them; ``halted`` is the kill switch in a sentence, where it is on."""
     return Signals(
         as_of=session.as_of.date(),
         target_session=session.target.date(),
         current=is_current,
         model=session.arm.model,
         version=session.arm.version,
-        remarks=list(session.remarks),
+        halted=halted,
+        remarks=[*([halted] if halted else []), *session.remarks],
         without_signal=dict(session.without_signal),
         size_rule=SIZE_RULE,
         stop_rule=STOP_RULE,

@@ -60,6 +60,8 @@ class ServedSession:
         The answer about all tickers as JSON.
     is_current
         Whether it is the session of the market clock.
+    halted
+        The kill switch in a sentence, where it was on when the answers were made.
     """
 
     session: DeskSession
@@ -67,6 +69,7 @@ class ServedSession:
     bodies: dict[str, bytes]
     all_of_them: bytes
     is_current: bool
+    halted: str | None
 
     @classmethod
     def of(cls, session: DeskSession, installation: Installation, *, is_current: bool) -> ServedSession:
@@ -74,13 +77,16 @@ class ServedSession:
         ab_test = installation.ab_test
         advice = advise(session, kelly_fraction=ab_test.business_kelly_fraction, kelly_cap=ab_test.business_kelly_cap)
         signals = signal_answers(session, advice)
-        whole = signals_answer(session, signals, is_current=is_current)
+        halt = installation.trading.switch.halt_in_force()
+        halted = None if halt is None else halt.sentence
+        whole = signals_answer(session, signals, is_current=is_current, halted=halted)
         return cls(
             session=session,
             signals={signal.ticker: signal for signal in signals},
             bodies={signal.ticker: signal.model_dump_json().encode() for signal in signals},
             all_of_them=whole.model_dump_json().encode(),
             is_current=is_current,
+            halted=halted,
         )
 
     @cached_property
@@ -156,8 +162,10 @@ class Sessions:
             return await self.current()
         if self._current is not None and session == self._current.session.as_of:
             return await self.current()
+        halt = self.installation.trading.switch.halt_in_force()
         async with self._loading:
-            if session not in self._earlier:
+            kept = self._earlier.get(session)
+            if kept is None or kept.halted != (None if halt is None else halt.sentence):
                 self._earlier[session] = await self.in_thread(self._load_earlier, session)
             self._earlier.move_to_end(session)
             while len(self._earlier) > _EARLIER_KEPT:
@@ -196,7 +204,7 @@ class Sessions:
             with open_log(self.installation.ab_test.log_url) as log:
                 self._epoch = self.installation.ab_test.current_epoch(log).number
             self._looked_at_epoch = time.monotonic()
-        stamp = (now, written, self._epoch)
+        stamp = (now, written, self._epoch, self.installation.trading.switch.halt_in_force())
         if self._current is not None and stamp == self._stamp:
             return self._current
         served = self._load(now, is_current=True)

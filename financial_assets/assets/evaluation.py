@@ -152,6 +152,7 @@ def ab_evaluation(
     path = ab_test.report_path
     made_by = Provenance(context.run.run_id, REGISTERED_MODEL, models.tracking_uri, ab_test.replay_workers)
     drawn = plots(evaluation, cases)
+    halted = ab_test.switch.halt_in_force()
     page = html(
         evaluation,
         cases,
@@ -161,6 +162,7 @@ def ab_evaluation(
         models.stored_explanations(),
         drawn,
         unasked,
+        "" if halted is None else halted.sentence,
     )
     write_report(path, page, evaluation)
     judged = [(judgement.decision, judgement.plan) for judgement in judgements]

@@ -52,9 +52,9 @@ class RolloutConfig(dg.Config):
 def rollout(
     context: dg.AssetExecutionContext, config: RolloutConfig, models: Models, serving: Serving, ab_test: ABTest
 ) -> dg.MaterializeResult:
-    """The latest decisions applied: promoted, held or rolled back; routes first, aliases last."""
+    """The latest decisions applied: promoted, held or rolled back; routes first, aliases last. Under a halt: none."""
     with ab_test.log() as log:
-        controller = ExperimentController(Rollout(log, ab_test.policy()))
+        controller = ExperimentController(Rollout(log, ab_test.policy(), ab_test.switch))
         decisions = controller.latest()
         if config.approve:
             _approve(log, decisions, config, context.run.run_id)
@@ -63,6 +63,9 @@ def rollout(
         judged = [(decision, controller.plan_of(decision)) for decision in decisions]
         questions = question_lines(judged, controller.unasked())
     step = take_step(decisions, models, serving, ab_test)
+    halted = ab_test.switch.halt_in_force()
+    if halted is not None:
+        context.log.warning(halted.sentence)
     moving = [(decision, plan) for decision, plan in judged if plan.moves_traffic]
     summary = "\n".join(f"{decision.action}: {first_reason(decision, plan)}" for decision, plan in moving) or _NOTHING
     context.log.info(summary + (f"; weight epoch {step.epoch.number}" if step.moved else ""))
@@ -93,6 +96,7 @@ def rollout(
             "questions": "\n".join(line.sentence for line in questions),
             "weight epoch": step.epoch.number,
             "epoch opened because": step.epoch.reason,
+            "halted": "no" if halted is None else halted.sentence,
             **decisions_metadata(judged),
             **{f"share/{model}": float(weight) for model, weight in step.epoch.weights.items()},
         },

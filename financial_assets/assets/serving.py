@@ -117,7 +117,7 @@ def make_experiment_asset(predictors: Sequence[dg.AssetsDefinition], made: Colle
             return simulate_power(plan, progress=context.log.info)
 
         with ab_test.log() as log:
-            rollout = Rollout(log, ab_test.policy())
+            rollout = Rollout(log, ab_test.policy(), ab_test.switch)
             # The registry may number the arms' versions differently by now.
             if (current := rollout.current()) is not None:
                 storage = {model.name: model.storage_uri for model in _status(target).models}
@@ -125,6 +125,8 @@ def make_experiment_asset(predictors: Sequence[dg.AssetsDefinition], made: Colle
                 if followed != current:
                     context.log.warning(f"weight epoch {followed.number}: {followed.reason}")
             redeployed = _deploy_lost_arms(market, models, serving, target, rollout.current())
+            if rollout.is_frozen:
+                context.log.warning("halted: no arm enters, and roles and weights stay as they are")
             epoch = rollout.reconcile(can_take_part(deployed_models(target, registry), rollout.current(), made))
             plans = ExperimentController(rollout).register(
                 DaysBefore(market, models, epoch.champion, context.log.warning).of,

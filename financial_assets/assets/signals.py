@@ -158,10 +158,11 @@ def _current(as_of: pd.Timestamp, clock: pd.Timestamp) -> dg.AssetCheckResult:
     owners=OWNERS,
     kinds={"python"},
     code_version="1",
-    deps=[ab_evaluation, rollout, drift, daily_signals],
+    # By name: orders are made from signals, in a module that knows this one.
+    deps=[ab_evaluation, rollout, drift, daily_signals, "paper_book", "orders"],
 )
 def completed_session(context: dg.AssetExecutionContext, market: Market) -> dg.MaterializeResult:
-    """The last completed session: evaluation, rollout, drift and signals are done, and the market clock moves to it.
+    """The last completed session: evaluation, rollout, drift, signals and orders are done. The clock moves there.
 
     A run that fails earlier leaves the clock where it is, and the next run repeats the session.
     """

@@ -16,19 +16,20 @@ ON_REQUEST = dg.AssetSelection.groups("search", "explanations", "walk_forward", 
 full_pipeline = dg.define_asset_job(
     "full_pipeline",
     selection=dg.AssetSelection.all() - ON_REQUEST,
-    description="Everything once: prices, features, models, ONNX files, serving, a replay of past sessions, evaluation "
-    "and signals.",
+    description="Everything once: prices, features, models, ONNX files, serving, a replay of past sessions, "
+    "evaluation, signals and orders.",
     config={"execution": {"config": _IN_PROCESS}, "loggers": CONSOLE},
     tags={"dagster/max_runtime": 3600},
 )
 
 daily = dg.define_asset_job(
     "daily",
-    selection=dg.AssetSelection.groups("market_data", "features", "evaluation", "monitoring", "signals")
+    selection=dg.AssetSelection.groups("market_data", "features", "evaluation", "monitoring", "signals", "trading")
     | dg.AssetSelection.assets("experiment"),
     description=(
-        "One session forward: prices, features, predictions through the gateway, evaluation, drift and signals; then "
-        "the market clock moves. With a live price source: all sessions since the last completed one. Only one run at "
+        "One session forward: prices, features, predictions through the gateway, evaluation, drift, signals, the paper "
+        "book and orders; then the market clock moves. With a live price source: all sessions since the last completed "
+        "one. Only one run at "
         "a time: a second one waits in the queue, or ends at once when started from the command line."
     ),
     config={

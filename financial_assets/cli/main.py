@@ -15,6 +15,7 @@ from financial_assets.cli.decisions import approve, decide
 from financial_assets.cli.demonstrate import demonstrate
 from financial_assets.cli.diagnosis import doctor
 from financial_assets.cli.explain import explain
+from financial_assets.cli.halt import halt, resume
 from financial_assets.cli.prices import prices
 from financial_assets.cli.replay import replay
 from financial_assets.cli.run import run
@@ -80,7 +81,7 @@ def main(home: str | None) -> None:
 
 
 _COMMANDS = (
-    *(run, prices, status, signal, decide, approve, replay),
+    *(run, prices, status, signal, decide, approve, halt, resume, replay),
     *(walk_forward, search, explain, demonstrate, serve, stop, api, api_key, exporter, doctor),
 )
 for _command in _COMMANDS:

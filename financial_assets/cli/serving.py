@@ -103,7 +103,7 @@ def stop() -> None:
 def status(url_only: bool) -> None:
     """Show processes, models and weights of the serving target.
 
-    The exit code is 1 when something is wrong.
+    While trading is halted, the first line says so. The exit code is 1 when something is wrong.
     """
     from financial_assets.settings import load_settings
 
@@ -112,13 +112,18 @@ def status(url_only: bool) -> None:
         click.echo(_target(settings).endpoint().http_url)
         return
     from rich.console import Console
+    from rich.markup import escape
 
     from financial_assets.api.local import running_url
     from financial_assets.cli.tables import make_table
+    from financial_assets.halt import KillSwitch
     from financial_assets.monitoring import local
 
     target = _target(settings).status()
     console = Console()
+    halted = KillSwitch.of(settings.home).halt_in_force()
+    if halted is not None:
+        console.print(f"[bold red]{escape(halted.sentence)}[/bold red]", highlight=False, soft_wrap=True)
     if target.processes:
         rows = [(p.name, str(p.pid or "-"), p.state, str(p.restarts)) for p in target.processes]
         console.print(make_table("processes", ("name", "pid", "state", "restarts"), rows))
@@ -166,8 +171,10 @@ def exporter(port: int, host: str, window: int) -> None:
     from financial_assets.monitoring.exporter import run_exporter
     from financial_assets.monitoring.metrics import ExperimentCollector, open_log
 
-    log_url, panel = installation.settings.log_url, installation.market.panel
-    collector = ExperimentCollector(lambda: open_log(log_url), panel, window=window)
+    log_url, panel, switch = installation.settings.log_url, installation.market.panel, installation.trading.switch
+    collector = ExperimentCollector(
+        lambda: open_log(log_url), panel, window=window, halted=lambda: switch.halt_in_force() is not None
+    )
     run_exporter(collector, port, click.echo, host=host)
 
 

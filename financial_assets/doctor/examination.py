@@ -6,6 +6,7 @@ from financial_assets.doctor import stores
 from financial_assets.doctor.runs import check_dagster, end_tracked_runs
 from financial_assets.doctor.served import check_served_files
 from financial_assets.doctor.serving import check_attribution, check_gateway, check_routing, check_target, remedy_for
+from financial_assets.doctor.trading import check_trading
 from financial_assets.doctor.walk import RUN, Checked, Finding, LayerError, Walk, materialize
 from financial_assets.errors import MarketDataError
 from financial_assets.installation import ABTestState, Installation, MarketState, ModelStore, open_installation
@@ -69,6 +70,7 @@ def examine() -> tuple[Finding, ...]:
         lambda i, _: check_served_files(i.settings.home, i.settings.serving_target),
         *state,
     )
+    walk.step("trading", RUN, lambda i, _: check_trading(i), *state)
     installation = walk.values.get("settings")
     remedy = remedy_for(installation.settings.serving_target) if installation else ""
     walk.step("serving target", remedy, lambda i, _: check_target(i.serving.target().status()), *state)

@@ -17,6 +17,7 @@ from financial_assets.installation.ab_test import ABTestState
 from financial_assets.installation.market import MarketState
 from financial_assets.installation.models import ModelStore
 from financial_assets.installation.serving import ServingAccess
+from financial_assets.installation.trading import TradingState
 from financial_assets.market import calendar
 from financial_assets.redaction import conceal, conceal_path
 from financial_assets.settings import SECRET_PATHS, Settings
@@ -27,6 +28,7 @@ __all__ = [
     "MarketState",
     "ModelStore",
     "ServingAccess",
+    "TradingState",
     "configure",
     "open_installation",
 ]
@@ -44,6 +46,7 @@ class Installation:
     models: ModelStore
     serving: ServingAccess
     ab_test: ABTestState
+    trading: TradingState
 
 
 def open_installation(settings: Settings) -> Installation:
@@ -61,7 +64,8 @@ def open_installation(settings: Settings) -> Installation:
     serving.check()
     models = configure(ModelStore, settings, bayes_accuracy=market.bayes_accuracy)
     models.chosen_variants()
-    return Installation(settings, market, models, serving, configure(ABTestState, settings))
+    ab_test, trading = configure(ABTestState, settings), configure(TradingState, settings)
+    return Installation(settings, market, models, serving, ab_test, trading)
 
 
 def configure(part: type[_Part], settings: Settings, **more: Any) -> _Part:

@@ -12,6 +12,7 @@ from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.plan.policy import RolloutPolicy, load_policy
 from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.experiment.replay.sampling import RoutedSample
+from financial_assets.halt import KillSwitch
 
 if TYPE_CHECKING:
     from financial_assets.experiment.evaluation.business import BusinessCase
@@ -92,6 +93,11 @@ class ABTestState(BaseModel):
             capital=self.business_capital or self.business_aum or DEFAULT_CAPITAL,
             delisting_return=self.business_delisting_return,
         )
+
+    @property
+    def switch(self) -> KillSwitch:
+        """The kill switch, under which the experiment does not move."""
+        return KillSwitch.of(self.home)
 
     def log(self) -> PredictionLog:
         """The prediction log."""

@@ -78,6 +78,8 @@ class ExperimentCollector(Collector):
         Confidence of its intervals.
     now
         The current UTC instant.
+    halted
+        Whether the kill switch is on; ``None``: there is no metric of it.
     """
 
     def __init__(
@@ -88,10 +90,12 @@ class ExperimentCollector(Collector):
         window: int = WINDOW,
         level: float = LEVEL,
         now: Callable[[], pd.Timestamp] = lambda: pd.Timestamp.now(tz="UTC"),
+        halted: Callable[[], bool] | None = None,
     ) -> None:
         if window < 2:
             raise ValueError(f"window is {window}; an interval needs at least two sessions")
         self._open, self._panel, self._window, self._level, self._now = log, panel, window, level, now
+        self._halted = halted
 
     def collect(self) -> Iterator[Metric]:
         """All families; of a source that cannot be read, only that it cannot."""
@@ -123,6 +127,9 @@ class ExperimentCollector(Collector):
             health.add_metric(["log"], 0)
             families = []
         yield health
+        if self._halted is not None:
+            meaning = "1 while the kill switch is on: no orders, champion and traffic are frozen"
+            yield GaugeMetricFamily("financial_assets_trading_halted", meaning, value=float(self._halted()))
         yield from families
 
     def _from_outcomes(

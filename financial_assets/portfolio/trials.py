@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -23,10 +22,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike
 
-from financial_assets.atomic import sync
+from financial_assets.atomic import append_bytes
 from financial_assets.disk import disk_errors
 from financial_assets.errors import TrialsError
-from financial_assets.folders import make_folder
 from financial_assets.locking import exclusive
 from financial_assets.portfolio.performance import sharpe_ratio, until_ruin
 from financial_assets.portfolio.selection import Trials
@@ -114,7 +112,7 @@ class TrialLedger:
                     known[trial.fingerprint] = after
                     lines.append(json.dumps(asdict(trial), sort_keys=True, allow_nan=False) + "\n")
             if lines:
-                self._append(len(whole), "".join(lines).encode())
+                append_bytes(self.path, len(whole), "".join(lines).encode())
         return len(lines)
 
     def read(self) -> tuple[Trial, ...]:
@@ -157,18 +155,6 @@ class TrialLedger:
                 f"line {number} of {self.path} is not a trial ({error}): without it the number of trials is not known. "
                 "Restore the file from a copy, or remove the line if what it was is known"
             ) from error
-
-    def _append(self, end: int, lines: bytes) -> None:
-        with disk_errors(self.path, "written", needed=len(lines)):
-            make_folder(self.path.parent)
-            is_new = not self.path.exists()
-            with self.path.open("ab") as stream:
-                os.ftruncate(stream.fileno(), end)  # what a writer that died has begun never counted
-                stream.write(lines)
-                stream.flush()
-                os.fsync(stream.fileno())
-            if is_new:
-                sync(self.path.parent)
 
 
 def record_trial(

@@ -6,13 +6,23 @@ from typing import Any
 
 from financial_assets.installation import configure
 from financial_assets.market import calendar
-from financial_assets.resources.configured import ABTest, Market, Models, Serving
+from financial_assets.resources.configured import ABTest, Market, Models, Serving, Trading
 from financial_assets.resources.notifications import Notifications
 from financial_assets.resources.pipeline_run import PipelineTracking
 from financial_assets.resources.retraining import Retraining
 from financial_assets.settings import Settings
 
-__all__ = ["ABTest", "Market", "Models", "Notifications", "PipelineTracking", "Retraining", "Serving", "make_resources"]
+__all__ = [
+    "ABTest",
+    "Market",
+    "Models",
+    "Notifications",
+    "PipelineTracking",
+    "Retraining",
+    "Serving",
+    "Trading",
+    "make_resources",
+]
 
 
 def make_resources(settings: Settings) -> dict[str, Any]:
@@ -27,6 +37,7 @@ def make_resources(settings: Settings) -> dict[str, Any]:
         "models": models,
         "serving": serving,
         "ab_test": configure(ABTest, settings),
+        "trading": configure(Trading, settings),
         "mlflow": configure(PipelineTracking, settings),
         "retraining": configure(Retraining, settings),
         "notifications": configure(Notifications, settings),

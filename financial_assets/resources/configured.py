@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from financial_assets.installation import ABTestState, MarketState, ModelStore, ServingAccess
+from financial_assets.installation import ABTestState, MarketState, ModelStore, ServingAccess, TradingState
 from financial_assets.resources.dagster_run import run_of
 
 
@@ -29,3 +29,7 @@ class Serving(ServingAccess, dg.ConfigurableResource):
 
 class ABTest(ABTestState, dg.ConfigurableResource):
     """The A/B experiment: policy, log, rollout state, replay and report settings."""
+
+
+class Trading(TradingState, dg.ConfigurableResource):
+    """The desk: which book the daily orders lead to, their files, the paper book and the kill switch."""

@@ -26,6 +26,7 @@ from financial_assets.settings.experiment import ExperimentSettings
 from financial_assets.settings.market import MarketSettings
 from financial_assets.settings.names import misspelt
 from financial_assets.settings.notifications import NotificationSettings
+from financial_assets.settings.orders import OrderSettings
 from financial_assets.settings.retraining import RetrainingSettings
 from financial_assets.settings.serving import ServingSettings
 from financial_assets.settings.state_folder import REMEMBERED, StateFolderSource
@@ -42,6 +43,7 @@ class Settings(
     ServingSettings,
     ExperimentSettings,
     BusinessSettings,
+    OrderSettings,
     RetrainingSettings,
     NotificationSettings,
     ApiSettings,

@@ -221,4 +221,6 @@ def repeat_decision(decision: Decision, market: MarketState, models: ModelStore,
 @contextmanager
 def _controller(ab_test: ABTestState) -> Generator[ExperimentController]:
     with ab_test.log() as log:
-        yield ExperimentController(Rollout(log, ab_test.policy()), EvidenceHistory(ab_test.evidence_folder))
+        yield ExperimentController(
+            Rollout(log, ab_test.policy(), ab_test.switch), EvidenceHistory(ab_test.evidence_folder)
+        )

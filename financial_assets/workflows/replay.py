@@ -193,7 +193,7 @@ def _routed_epoch(
 
     An earlier replay may have been killed in its shadow, or a step before it was routed: both are finished here.
     """
-    rollout, current = Rollout(log, ab_test.policy()), ab_test.current_epoch(log)
+    rollout, current = Rollout(log, ab_test.policy(), ab_test.switch), ab_test.current_epoch(log)
     target, namespace, timeout_s = serving.target(), serving.kubernetes_namespace, serving.ready_timeout
 
     def settle(step: Callable[[Rollout], WeightEpoch]) -> WeightEpoch:
@@ -203,6 +203,7 @@ def _routed_epoch(
         return epoch
 
     if mode == "shadow":
+        ab_test.switch.check()  # it takes the challenger's share away, and a halt freezes the shares
         if len(current.challengers) != 1:
             challengers = ", ".join(arm.model for arm in current.challengers) or "none"
             raise ReplayError(f"--mode shadow sends copies to one challenger, but the experiment has: {challengers}")

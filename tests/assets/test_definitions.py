@@ -38,7 +38,9 @@ EDGES = {
     "sessions/predictions": {"experiment"},
     "sessions/signals": {"experiment"},
     "sessions/evaluation": {"sessions/predictions"},
-    "completed_session": {"ab_evaluation", "rollout", "drift", "daily_signals"},
+    "paper_book": {"price_panel", "predictions"},
+    "orders": {"daily_signals", "paper_book", "rollout"},
+    "completed_session": {"ab_evaluation", "rollout", "drift", "daily_signals", "paper_book", "orders"},
 }
 for name in VARIANTS:
     EDGES[f"models/{name}"] = {"features"}
@@ -60,6 +62,7 @@ GROUPS = {
     "evaluation": {"predictions", "ab_evaluation", "rollout"},
     "monitoring": {"drift"},
     "signals": {"daily_signals", "completed_session"},
+    "trading": {"paper_book", "orders"},
     "sessions": {"sessions/predictions", "sessions/signals", "sessions/evaluation"},
     "search": {asset for asset in ON_REQUEST if asset.startswith("search/")},
     "explanations": {asset for asset in ON_REQUEST if asset.startswith("explanations/")},
@@ -77,6 +80,8 @@ BLOCKING = {
     },
     "features": {"schema", "causal"},
     "daily_signals": {"sound"},
+    "paper_book": {"chain"},
+    "orders": {"chain"},
     **{f"models/{name}": {"not_constant", "no_leak_alarm"} for name in VARIANTS},
 }
 INFORMING = {
@@ -85,6 +90,8 @@ INFORMING = {
     "rollout": {"guardrails", "approval"},
     "drift": {"no_drift"},
     "daily_signals": {"coverage", "current"},
+    "paper_book": {"reconciles"},
+    "orders": {"within_limits", "made"},
     **{f"models/{name}": {"beats_majority"} for name in VARIANTS},
 }
 
@@ -161,6 +168,8 @@ def test_daily_neither_trains_nor_exports_nor_deploys() -> None:
         "rollout",
         "drift",
         "daily_signals",
+        "paper_book",
+        "orders",
         "completed_session",
     }
     assert not {

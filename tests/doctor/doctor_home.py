@@ -47,6 +47,7 @@ LAYERS = [
     "artefacts",
     "state files",
     "served files",
+    "trading",
     "serving target",
     "gateway",
     "routing",

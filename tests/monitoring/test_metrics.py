@@ -278,3 +278,14 @@ def test_open_log_explains_a_malformed_url() -> None:
 def test_a_window_of_one_session_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="window"):
         registry(url, window=1)
+
+
+@pytest.mark.parametrize("halted", [False, True])
+def test_a_halt_is_a_metric_also_where_the_log_cannot_be_read(tmp_path: Path, halted: bool) -> None:
+    found = registry(f"sqlite:///{tmp_path / 'none.db'}", halted=lambda: halted)
+    assert found.get_sample_value("financial_assets_trading_halted") == float(halted)
+    assert found.get_sample_value("ab_test_exporter_up", {"source": "log"}) == 0
+
+
+def test_without_a_kill_switch_there_is_no_metric_of_it(url: str, epoch: WeightEpoch) -> None:
+    assert "financial_assets_trading_halted" not in names(registry(url))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import date
 
 import numpy as np
 from fastapi import APIRouter, Depends, Request
@@ -11,10 +12,18 @@ from financial_assets.api.access import needs
 from financial_assets.api.errors import ApiError, Problem
 from financial_assets.api.routes.common import SessionDate, errors, refuse_ticker, served, sessions_of
 from financial_assets.api.routes.valuation import market_values, warnings_about
-from financial_assets.api.schemas.portfolio import METHOD, OrderAnswer, PortfolioAnswer, PortfolioRequest, Target
+from financial_assets.api.schemas.portfolio import (
+    METHOD,
+    OrderAnswer,
+    OrdersAnswer,
+    PortfolioAnswer,
+    PortfolioRequest,
+    Target,
+)
 from financial_assets.api.schemas.signals import CAVEAT
 from financial_assets.api.sessions import ServedSession
 from financial_assets.errors import InfeasibleError
+from financial_assets.installation import Installation
 
 router = APIRouter(prefix="/v1", dependencies=[Depends(needs("portfolio"))])
 
@@ -36,7 +45,41 @@ async def portfolio(request: Request, asked: PortfolioRequest, session: SessionD
             refusal.body["fix"],
             problems=[Problem(field="tickers", message=f"{ticker} has no signal") for ticker in unknown[:50]],
         )
-    return await sessions.in_thread(_answer, found, asked, values)
+    halted = sessions.installation.trading.switch.halt_in_force()
+    answer = await sessions.in_thread(_answer, found, asked, values)
+    if halted is None:
+        return answer
+    return answer.model_copy(update={"orders": [], "warnings": [halted.sentence, *answer.warnings]})
+
+
+@router.get("/orders", responses=errors(404, 422), tags=["portfolio"])
+async def orders(request: Request, session: SessionDate = None) -> OrdersAnswer:
+    """The file of orders that the daily run has made of a session: its latest revision, and what became of each."""
+    sessions = sessions_of(request)
+    return await sessions.in_thread(_orders, sessions.installation, session)
+
+
+def _orders(installation: Installation, session: date | None) -> OrdersAnswer:
+    trading = installation.trading
+    state = trading.paper.state()
+    stored = trading.files.read(state.references)
+    day = None if session is None else session.isoformat()
+    found = [one for one in stored if day is None or one.document.session == day]
+    if not found:
+        wanted = "" if day is None else f" of {day}"
+        fix = "the job `daily` makes them; without `session` the latest are answered"
+        raise ApiError(404, "no_orders", f"there are no orders{wanted}", fix)
+    one, halted = found[-1], trading.switch.halt_in_force()
+    document = one.document.to_dict()
+    del document["targets"]
+    document["orders"] = [
+        {**order, "state": state.states.get(order["key"], "not sent"), "why_not": state.unfilled.get(order["key"])}
+        for order in document["orders"]
+        if halted is None  # nobody who reads orders alone may find any
+    ]
+    return OrdersAnswer.model_validate(
+        {**document, "digest": one.digest, "halted": None if halted is None else halted.sentence}
+    )
 
 
 def _answer(found: ServedSession, asked: PortfolioRequest, values: dict[str, float]) -> PortfolioAnswer:

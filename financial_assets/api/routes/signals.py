@@ -49,7 +49,8 @@ async def all_signals(request: Request) -> Response:
     if direction is None:
         return _json(found.all_of_them)
     chosen = [signal for signal in found.signals.values() if signal.direction == direction]
-    return _json(signals_answer(found.session, chosen, is_current=found.is_current).model_dump_json().encode())
+    answer = signals_answer(found.session, chosen, is_current=found.is_current, halted=found.halted)
+    return _json(answer.model_dump_json().encode())
 
 
 @router.get(

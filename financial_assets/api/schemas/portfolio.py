@@ -122,3 +122,38 @@ class PortfolioAnswer(BaseModel):
     method: str
     warnings: list[str]
     caveat: str
+
+
+class DeskOrder(BaseModel):
+    """One order of the daily run, and what became of it."""
+
+    key: str = Field(description="Names the order for ever; send it as the client's order id")
+    ticker: str
+    side: Literal["BUY", "SELL"]
+    quantity: int = Field(description="Shares")
+    limit: float | None = Field(description="Worst price; null: at the market; currency")
+    close: float = Field(description="Last close, by which it is sized; currency")
+    reason: str
+    state: Literal["open", "filled", "expired", "cancelled", "not sent"] = Field(description="In the paper book")
+    why_not: str | None = Field(description="Why it was not executed; null if it was, or waits")
+
+
+class OrdersAnswer(BaseModel):
+    """A file of orders."""
+
+    session: date = Field(description="At whose close they were decided")
+    target_session: date = Field(description="For which they are good")
+    status: Literal["orders", "nothing to trade", "halted", "refused"]
+    remark: str
+    halted: str | None = Field(description="Trading is halted now: send nothing. Null if not")
+    model: str
+    version: int
+    decision: str
+    holdings: str
+    capital: float
+    limit_rule: str
+    revision: int
+    sequence: int = Field(description="Place in the chain of files")
+    digest: str = Field(description="SHA-256 of the file")
+    previous: str = Field(description="SHA-256 of the file before it")
+    orders: list[DeskOrder] = Field(description="Largest value first; none under a halt")

@@ -99,6 +99,7 @@ class Signals(BaseModel):
     current: bool = Field(description="Whether this is the session of the market clock")
     model: str
     version: int
+    halted: str | None = Field(description="Trading is halted: since when, by whom and why; no orders. Null if not")
     remarks: list[str] = Field(description="What is to be known about all of them")
     without_signal: dict[str, str] = Field(description="Ticker to reason")
     size_rule: str

@@ -94,6 +94,7 @@ def html(
     explanations: StoredExplanations | None = None,
     drawn: Mapping[str, str] | None = None,
     unasked: Sequence[UnaskedQuestion] = (),
+    halted: str = "",
 ) -> str:
     """The page: the questions and their answers first, then tables and plots; it loads nothing from outside itself.
 
@@ -115,6 +116,8 @@ def html(
         The :func:`plots` of evaluation and cases, if they are drawn already.
     unasked
         Questions of the policy that have no plan.
+    halted
+        The kill switch in a sentence, where it is on: the head's first line.
     """
     drawn = plots(evaluation, cases) if drawn is None else drawn
     stored = explanations or StoredExplanations()
@@ -137,6 +140,7 @@ def html(
     return _template().render(
         e=evaluation,
         clock=clock,
+        halted=halted,
         doubts=doubts,
         provenance=provenance or Provenance(),
         case=case,

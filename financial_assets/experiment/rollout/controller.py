@@ -134,7 +134,8 @@ class ExperimentController:
     def update_allocation(self, judgements: Sequence[Judgement], known: KnownPrices) -> None:
         """Take the allocation steps that the evidence of all challengers gives; without adaptive shares, nothing.
 
-        No step is taken in a session in which a decision promotes or rolls back: the arms are about to change.
+        No step is taken in a session in which a decision promotes or rolls back: the arms are about to change. Nor
+        under a halt: those sessions are learned from afterwards.
 
         Parameters
         ----------
@@ -147,7 +148,7 @@ class ExperimentController:
         judgements = [judgement for judgement in judgements if judgement.plan.moves_traffic]
         is_moving = any(judgement.decision.action != "hold" for judgement in judgements)
         # Shares are learned for all arms together: none moves while a challenger waits for its test.
-        if not is_adaptive(policy) or not judgements or is_moving or self.waiting():
+        if not is_adaptive(policy) or not judgements or is_moving or self.waiting() or self.rollout.is_frozen:
             return
         scores = PairedScores(
             {judgement.plan.challenger: judgement.evidence.by_ticker for judgement in judgements},

@@ -2,6 +2,10 @@
 
 The state is the latest weight epoch in the prediction log. It is reconciled with the models that exist, never reset:
 weights belong to the roles, and only :meth:`Rollout.change_weights` changes them.
+
+Under a halt (``financial_assets.halt``) nothing changes: no arm enters, nobody is promoted, rolled back or given other
+weights. A rollback is withheld, too: orders are stopped already, so that a harmful challenger can cost no money, and a
+person who looks for the reason finds what was there.
 """
 
 from __future__ import annotations
@@ -9,13 +13,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from financial_assets.errors import ExperimentError
+from financial_assets.errors import ExperimentError, HaltedError
 from financial_assets.experiment.arms import Arm, WeightEpoch
 from financial_assets.experiment.decision.record import Decision
 from financial_assets.experiment.decision.words import first_reason
 from financial_assets.experiment.plan.policy import RolloutPolicy
 from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.experiment.rollout.roles import AvailableModel, first_arms, next_arms, ordered, split_share
+from financial_assets.halt import KillSwitch
 
 __all__ = ["AvailableModel", "Rollout"]
 
@@ -30,10 +35,18 @@ class Rollout:
         Where weight epochs are kept.
     policy
         The arms at the start.
+    switch
+        The kill switch, asked before each change; ``None``: there is none, as in simulations.
     """
 
     log: PredictionLog
     policy: RolloutPolicy
+    switch: KillSwitch | None = None
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether the kill switch is on: all methods then leave the current epoch as it is."""
+        return self.switch is not None and self.switch.halt_in_force() is not None
 
     def current(self) -> WeightEpoch | None:
         """The current weight epoch, ``None`` before the start."""
@@ -48,9 +61,15 @@ class Rollout:
         ------
         ExperimentError
             If a model that the rollout needs is not available.
+        HaltedError
+            The experiment would start now, and the kill switch is on.
         """
         models = ordered(available)
         current = self.current()
+        if self.is_frozen:
+            if current is None:
+                raise HaltedError("no experiment is started under a halt: `financial-assets resume` lifts it")
+            return current
         if current is None:
             arms = first_arms(self.policy, models)
             return self.log.open_epoch(self.policy.experiment, arms, "start of the experiment", after=0)
@@ -78,7 +97,7 @@ class Rollout:
             The decision is about other arms than the current ones.
         """
         current = self.started()
-        if current.champion.model == decision.challenger:
+        if current.champion.model == decision.challenger or self.is_frozen:
             return current
         _check_is_current(decision, current)
         arms = (
@@ -100,7 +119,7 @@ class Rollout:
         current = self.started()
         # One whose challenger has no requests any more was applied already, before a crash.
         pending = [d for d in decisions if d.champion != current.champion.model or d.challenger in current.weights]
-        if not pending:
+        if not pending or self.is_frozen:
             return current
         for decision in pending:
             _check_is_current(decision, current)
@@ -163,7 +182,7 @@ class Rollout:
             )
         arms = tuple(replace(arm, weight=weights.get(arm.model, arm.weight)) for arm in current.arms)
         by_regime = {label: dict(own_weights) for label, own_weights in (regimes or {}).items()}
-        if arms == current.arms and by_regime == current.regimes:
+        if (arms == current.arms and by_regime == current.regimes) or self.is_frozen:
             return current
         return self.log.open_epoch(self.policy.experiment, arms, reason, after=current.number, regimes=by_regime)
 

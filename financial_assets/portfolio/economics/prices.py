@@ -85,18 +85,7 @@ def traded_span(forecasts: Forecasts, panel: PricePanel, assumptions: Assumption
     # A float32 panel may round an open past its high.
     highs, lows = np.fmax(highs, opens), np.fmin(lows, opens)
     traded = traded_returns(opens, delisting_return=assumptions.delisting_return)
-    volatility = bars.computed(causal_volatility, CAUSAL_VOLATILITY_LOOKBACK)
-    spread = _half_spread(bars, assumptions)
-    volume = _expected_volume(bars)
-    costs = Costs(
-        flat_bps=assumptions.commission_bps,
-        half_spread=spread,
-        impact=SquareRootImpact(assumptions.impact, volatility, volume) if assumptions.impact > 0 else None,
-        borrow_per_year=assumptions.borrow_per_year,
-    )
-    costed = ~np.isnan(np.broadcast_to(spread, volatility.shape))
-    if assumptions.impact > 0:
-        costed = costed & ~np.isnan(volatility) & ~np.isnan(volume)
+    costs, costed, volatility = _market_costs(bars, assumptions)
     return TradedSpan(
         sessions=panel.sessions[first:end],
         exits=panel.sessions[np.minimum(np.arange(first, end) + 2, len(panel.sessions) - 1)],
@@ -112,6 +101,48 @@ def traded_span(forecasts: Forecasts, panel: PricePanel, assumptions: Assumption
         costed=costed,
         benchmark=_benchmark(panel, first, end),
     )
+
+
+def market_costs(
+    panel: PricePanel, rows: np.ndarray, first: int, end: int, assumptions: Assumptions
+) -> tuple[Costs, Mask]:
+    """Market costs of trades that are decided on a span of sessions, as they are known then.
+
+    Parameters
+    ----------
+    panel
+        Prices.
+    rows
+        Places of the tickers in it.
+    first, end
+        Sessions from number ``first`` to before ``end``.
+    assumptions
+        What is assumed of costs.
+
+    Returns
+    -------
+    tuple
+        Costs, and whether all rates are known ``[ticker, session]``; those that are not are NaN.
+    """
+    costs, costed, _ = _market_costs(_Bars(panel, rows, first, end), assumptions)
+    return costs, costed
+
+
+def _market_costs(bars: _Bars, assumptions: Assumptions) -> tuple[Costs, Mask, Floats]:
+    """The same, and the volatility behind them ``[ticker, session]``."""
+    volatility = bars.computed(causal_volatility, CAUSAL_VOLATILITY_LOOKBACK)
+    spread = _half_spread(bars, assumptions)
+    volume = _expected_volume(bars)
+    costs = Costs(
+        flat_bps=assumptions.commission_bps,
+        half_spread=spread,
+        impact=SquareRootImpact(assumptions.impact, volatility, volume) if assumptions.impact > 0 else None,
+        borrow_per_year=assumptions.borrow_per_year,
+    )
+    costed = ~np.isnan(np.broadcast_to(spread, volatility.shape))
+    if assumptions.impact > 0:
+        costed = costed & ~np.isnan(volatility) & ~np.isnan(volume)
+    return costs, costed, volatility
 
 
 @dataclass(frozen=True)

@@ -190,6 +190,15 @@ def test_the_verdict_comes_first_and_the_figures_follow(evaluation: Evaluation) 
     assert "<b>x</b>" in text  # shown as text, not taken for markup
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_a_halt_is_said_before_everything_else(evaluation: Evaluation) -> None:
+    page = Page(report.html(evaluation, halted="HALTED by <b>anna</b>: a test."))
+    text = " ".join(" ".join(page.words).split())
+    assert page.open == []
+    assert text.index("HALTED by <b>anna</b>") < text.index("As of") < text.index("Undecided")
+    assert "HALTED" not in report.html(evaluation)
+
+
 @pytest.mark.parametrize("with_decision", [False, True])
 def test_the_page_refers_to_nothing_outside_itself(evaluation: Evaluation, with_decision: bool) -> None:
     text = report.html(evaluation, [decided()] if with_decision else [])
