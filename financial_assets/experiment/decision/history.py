@@ -58,6 +58,7 @@ from financial_assets.experiment.outcomes import KnownPrices
 from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.experiment.prediction_log.kept_requests import KeptRequests
 from financial_assets.experiment.prediction_log.reader import LogReader
+from financial_assets.experiment.prediction_log.shared_reads import SharedReads
 from financial_assets.experiment.statistics import betting, capital
 from financial_assets.experiment.statistics.betting import BettingSequence
 from financial_assets.kept import code_digest
@@ -103,7 +104,9 @@ class EvidenceHistory:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def routed(self, log: LogReader, experiment: str, until: pd.Timestamp, columns: Sequence[str]) -> pd.DataFrame:
+    def routed(
+        self, log: LogReader | SharedReads, experiment: str, until: pd.Timestamp, columns: Sequence[str]
+    ) -> pd.DataFrame:
         """See :meth:`.KeptRequests.routed`."""
         return KeptRequests(self._folder / "requests.npz").routed(log, experiment, until, columns)
 

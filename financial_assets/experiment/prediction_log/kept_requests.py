@@ -19,6 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from financial_assets.atomic import atomic_write_bytes
 from financial_assets.experiment.prediction_log.reader import LogReader
+from financial_assets.experiment.prediction_log.shared_reads import SharedReads
 
 
 @dataclass(frozen=True)
@@ -54,13 +55,15 @@ class KeptRequests:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def routed(self, log: LogReader, experiment: str, until: pd.Timestamp, columns: Sequence[str]) -> pd.DataFrame:
+    def routed(
+        self, log: LogReader | SharedReads, experiment: str, until: pd.Timestamp, columns: Sequence[str]
+    ) -> pd.DataFrame:
         """What ``log.routed(experiment, until=until, columns=columns)`` gives; what is not kept yet is from now on.
 
         Parameters
         ----------
         log, experiment, until
-            Of which log.
+            Of which log, or of reads of it that others share.
         columns
             Of the log; ``epoch``, ``session`` and ``status`` among them, none of nullable whole numbers.
         """
