@@ -156,13 +156,16 @@ def _is_its_own(plan: ExperimentPlan, epochs: dict[int, WeightEpoch], rows: pd.D
 
 def longest_of_pairs(plan: ExperimentPlan, direct: pd.DataFrame) -> pd.DataFrame:
     """The longest paired scoring of each arm in seconds ``[session, model]``; NaN where there was none."""
-    pair = direct["model"].isin((plan.champion, plan.challenger)).to_numpy()
-    seconds = direct["latency_s"].to_numpy(np.float64)[pair]
-    sessions, row = np.unique(direct["session"].to_numpy()[pair], return_inverse=True)
-    models, column = np.unique(direct["model"].to_numpy()[pair], return_inverse=True)
-    longest = np.full((len(sessions), len(models)), np.nan)
-    np.fmax.at(longest, (row, column), seconds)
-    return pd.DataFrame(longest, pd.DatetimeIndex(sessions), models)
+    model = direct["model"].to_numpy()
+    arms = {name: model == name for name in sorted((plan.champion, plan.challenger))}
+    arms = {name: own for name, own in arms.items() if own.any()}
+    asked = np.logical_or.reduce([np.zeros(len(model), bool), *arms.values()])
+    session, seconds = direct["session"].to_numpy(), direct["latency_s"].to_numpy(np.float64)
+    sessions = np.unique(session[asked])
+    longest = np.full((len(sessions), len(arms)), np.nan)
+    for column, own in enumerate(arms.values()):
+        np.fmax.at(longest[:, column], np.searchsorted(sessions, session[own]), seconds[own])
+    return pd.DataFrame(longest, pd.DatetimeIndex(sessions), [*arms])
 
 
 def _alone(plan: ExperimentPlan, longest: pd.DataFrame | None) -> np.ndarray:

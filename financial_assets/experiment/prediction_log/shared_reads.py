@@ -125,9 +125,9 @@ class _Wanted:
             inside &= rows[column].isin(self.names).to_numpy()
         if inside.all():
             return rows
-        # By column, and not put together into blocks: that would copy all of them once more.
-        found = {name: rows[name].array[inside] for name in rows}
-        return pd.DataFrame(found, copy=False)
+        found = rows[inside]  # a copy already: to number its rows anew must not make another
+        found.index = pd.RangeIndex(len(found))
+        return found
 
     def _holds(self, other: _Wanted) -> bool:
         return (

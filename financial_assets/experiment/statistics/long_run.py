@@ -151,6 +151,26 @@ def robust_z(
     return float(np.clip(z_of_t(t, freedom), -_LARGEST_Z, _LARGEST_Z))
 
 
+def robust_zs(days: ArrayLike, margins: ArrayLike, lags: int = 0, *, still: float = 0.0) -> NDArray[np.float64]:
+    """:func:`robust_z` of several series of as many days at once, to the bit ``[series]``.
+
+    Parameters
+    ----------
+    days, margins
+        ``[series, days]``, and what the mean of each is compared with ``[series]``.
+    lags, still
+        See :func:`robust_z`.
+    """
+    values, least = np.asarray(days, np.float64), np.asarray(margins, np.float64)
+    if lags or values.shape[-1] < 2:  # products of matrices add up in another order than those of one series
+        return np.array([robust_z(own, margin, lags, still=still) for own, margin in zip(values, least, strict=True)])
+    mean, same = values.mean(axis=-1) - least, np.ptp(values, axis=-1) <= _ROUNDING
+    deviation, freedom = long_run_deviation(values)
+    t = np.divide(mean, deviation / math.sqrt(values.shape[-1]), out=np.zeros_like(mean), where=~same)
+    of_same = np.where(np.abs(mean) > _ROUNDING, np.copysign(still, mean), 0.0)
+    return np.where(same, of_same, np.clip(z_of_t(t, freedom), -_LARGEST_Z, _LARGEST_Z))
+
+
 def skewness(days: ArrayLike) -> NDArray[np.float64]:
     """Third standardised moment ``[...]`` of days ``[..., days]``; 0 where they do not vary."""
     values = np.asarray(days, np.float64)
