@@ -55,9 +55,9 @@ def critical_t(limit: ArrayLike, freedom: Floats) -> tuple[Floats, Floats]:
     # By the small tail, which is exact far out.
     size = np.abs(special.stdtrit(freedom, special.ndtr(-np.abs(asked_for))))
     t = np.copysign(size, asked_for)
-    below, above = t - _CLOSE * (1 + size), t + _CLOSE * (1 + size)
     # What the inverse gives is looked at again: nothing rests on its accuracy.
     with np.errstate(invalid="ignore"):  # of an infinite one, which is not sure of anything
+        below, above = t - _CLOSE * (1 + size), t + _CLOSE * (1 + size)
         is_below = z_of_t(below, freedom) < asked_for - _CLOSER
         is_above = z_of_t(above, freedom) > asked_for + _CLOSER
     is_possible = np.abs(asked_for) <= long_run.LARGEST_Z
