@@ -58,10 +58,11 @@ def conditions_at(plan: ExperimentPlan, evidence: Evidence, day: int) -> Conditi
         guards.setdefault("accuracy", evidence.accuracy)
     margins = [plan.noninferiority_margin] * len(evidence.against)
     margins += [plan.guard_margins.get(name, 0.0) for name in guards]
-    of_length = dict[int, list[tuple[int, NDArray[np.float64]]]]()
+    of_length, counts = dict[int, list[tuple[int, NDArray[np.float64]]]](), dict[int, int]()
     for place, days in enumerate((*evidence.against.values(), *guards.values())):
-        # As an array: an index takes longer to look a session up than the score takes.
-        count = int(days.sessions.to_numpy().searchsorted(session, side="right"))
+        # Most series share their sessions. As an array: an index takes longer to look one up than the score takes.
+        if (count := counts.get(id(days.sessions))) is None:
+            count = counts[id(days.sessions)] = int(days.sessions.to_numpy().searchsorted(session, side="right"))
         of_length.setdefault(count, []).append((place, days.differences[:count]))
     z = [0.0] * len(margins)
     for series in of_length.values():

@@ -240,7 +240,8 @@ class ExperimentController:
             raise ExperimentError("baselines by session are for a controller that keeps a history")
         else:
             gathered = self.history.gather(plan, reads, baselines, known, shared)
-            evidence, always_on, longest = gathered.evidence, gathered.always_on, gathered.longest
+            evidence, always_on = gathered.evidence, gathered.always_on
+            longest = gathered.longest if plan.moves_traffic else None
         decision = decide(
             plan,
             epoch,
