@@ -29,6 +29,7 @@ from financial_assets.experiment.decision.history import EvidenceHistory
 from financial_assets.experiment.decision.kept.shared import EVIDENCE_COLUMNS
 from financial_assets.experiment.decision.record import Decision
 from financial_assets.experiment.decision.rule import decide
+from financial_assets.experiment.decision.series import needs_scaled_outcomes
 from financial_assets.experiment.evaluation.evaluate import DIRECT_COLUMNS, ROUTED_COLUMNS, Evaluation, evaluate
 from financial_assets.experiment.evaluation.risk import deflated_sharpe
 from financial_assets.experiment.outcomes import KnownPrices
@@ -75,7 +76,12 @@ def once(world: World) -> Run:
     decision = decide(
         world.plan,
         world.epoch,
-        gather(world.plan, direct, world.rivals, known.outcomes),
+        gather(
+            world.plan,
+            direct,
+            world.rivals,
+            known.scaled_outcomes if needs_scaled_outcomes(world.plan) else known.outcomes,
+        ),
         watch_traffic(world.plan, [world.epoch], routed),
         as_of=evaluation.as_of,
         deflated_sharpe=lambda: None,

@@ -222,8 +222,9 @@ def _with_neighbours(
     if not looks_back(plan) or not sessions:
         return sessions
     if len(sessions) <= _FEW:  # as those of a day are: an index would take longer to be made than they to be found
-        beside = [calendar.get_loc(session) + step for session in sessions]
-        return sessions | {calendar[place] for place in beside if 0 <= place < len(calendar)}
+        days = calendar.to_numpy()
+        beside = [int(days.searchsorted(session.to_datetime64())) + step for session in sessions]
+        return sessions | {pd.Timestamp(days[place]) for place in beside if 0 <= place < len(days)}
     places = calendar.get_indexer(pd.DatetimeIndex(list(sessions))) + step
     return sessions | {*calendar[places[(places >= 0) & (places < len(calendar))]]}
 

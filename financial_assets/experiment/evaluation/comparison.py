@@ -87,7 +87,7 @@ def due_baselines(baselines: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataFra
         raise ExperimentError("the frame of baseline predictions holds a date, ticker and model more than once")
     # Baselines of the ranking answer neither: they are compared in the evidence of a plan only.
     answered = np.logical_or.reduce([baselines[name].notna().to_numpy() for name in columns[3:]])
-    return join_outcomes(baselines.loc[answered, columns].rename(columns={"date": "session"}), outcomes)
+    return join_outcomes(baselines[columns][answered].rename(columns={"date": "session"}), outcomes)
 
 
 def baseline_rows(baselines: pd.DataFrame, rows: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:

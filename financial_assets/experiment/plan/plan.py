@@ -128,9 +128,13 @@ class ExperimentPlan(CanonicalRecord):
     most_skewness: float = 0.0
     horizons: Mapping[str, float] = field(default_factory=dict)
 
-    @cached_property
+    @property
     def digest(self) -> str:
         """SHA-256 of the canonical JSON, computed once: each decision asks for it many times."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         return digest_of(self.to_json())
 
     @property

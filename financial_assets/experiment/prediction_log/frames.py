@@ -122,7 +122,7 @@ class _Instants:
 
     def whole(self) -> pd.DatetimeIndex:
         nothing = pd.DatetimeIndex([], dtype="datetime64[ns, UTC]")
-        return nothing.append(self._parts)
+        return pd.DatetimeIndex(nothing.append(self._parts))
 
 
 class _Distinct:
