@@ -101,7 +101,7 @@ class KeptPredictions:
         stream = io.BytesIO()
         rows.to_parquet(stream, index=False)
         atomic_write_bytes(self._folder / file, stream.getvalue())
-        pending = _days(whole[(whole["status"] == "pending").to_numpy()])
+        pending = _days(whole[whole["status"].to_numpy() == "pending"])
         digests = {name: digest for name, digest in state.digests.items() if name in named}
         state = _State(
             state.columns,
