@@ -35,6 +35,7 @@ from financial_assets.tracking import REGISTERED_MODEL
 from financial_assets.workflows.decisions import (
     BaselinePredictions,
     decide_as_of,
+    reads_of_evaluation,
     unasked_questions,
     update_allocation,
 )
@@ -121,17 +122,17 @@ def ab_evaluation(
     baselines = BaselinePredictions.current(models, market)
     panel = baselines.panel
     known = KnownPrices.of(panel, market.clock().now())
-    judgements = decide_as_of(known, baselines, models, ab_test, lineage_tags(context, models))
-    update_allocation(judgements, known, ab_test)
-    unasked = unasked_questions(ab_test)
+    policy = ab_test.policy()
     with ab_test.log() as log:
-        epoch = ab_test.current_epoch(log)
-        routed = log.routed(epoch.experiment, columns=ROUTED_COLUMNS)
-        direct = KeptPredictions(ab_test.predictions_folder).direct(log, DIRECT_COLUMNS)
-        epochs = log.epochs(epoch.experiment)
+        reads = reads_of_evaluation(log)
+        routed = reads.routed(policy.experiment, columns=ROUTED_COLUMNS)
+        direct = KeptPredictions(ab_test.predictions_folder).direct(reads, DIRECT_COLUMNS)
+        judgements = decide_as_of(known, baselines, models, ab_test, lineage_tags(context, models), reads)
+        update_allocation(judgements, known, ab_test)
+        epoch, epochs = ab_test.current_epoch(log), log.epochs(policy.experiment)
+    unasked = unasked_questions(ab_test)
     baselines.write(ab_test.rivals_path, epoch)
     leading = leading_decision([judgement.decision for judgement in judgements])
-    policy = ab_test.policy()
     evaluation = evaluate(
         routed=routed,
         direct=direct,

@@ -178,7 +178,8 @@ def join_outcomes(predictions: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataF
     """
     place = places(predictions, outcomes)
     known = place >= 0
-    joined = (predictions if known.all() else predictions[known]).reset_index(drop=True)
+    joined = predictions[known]  # a copy already: to number its rows anew must not make another
+    joined.index = pd.RangeIndex(len(joined))
     settled = outcomes.columns.drop(["session", "ticker"])
     found = {name: outcomes[name].to_numpy()[place[known]] for name in settled}
     # Columns as they are, put together at once: one after the other costs more than all else, where there are few rows.

@@ -54,7 +54,7 @@ def bootstrap_interval(
 
 def resampled(days: Floats, statistic: Statistic, block: float, *, draws: int = 500, seed: int = 0) -> Floats:
     """What ``statistic`` says of resampled histories; parameters as for :func:`bootstrap_interval`."""
-    return statistic(days[_draws(len(days), block, _enough(draws), seed)])
+    return statistic(np.take(days, _draws(len(days), block, _enough(draws), seed), axis=0))
 
 
 def resampled_means(days: Floats, block: float, *, draws: int = 500, seed: int = 0) -> Floats:
@@ -114,10 +114,13 @@ def _in_blocks(chance: Floats, starts: NDArray[np.int64], block: float) -> NDArr
     new = chance < 1 / block
     new[:, 0] = True
     days = new.shape[1]
-    day = np.broadcast_to(np.arange(days), new.shape)
-    begun = np.maximum.accumulate(np.where(new, day, 0), axis=1)
-    place = np.take_along_axis(starts, begun, axis=1) + day - begun
-    return np.where(place >= days, place - days, place)
+    begun = np.flatnonzero(new)
+    # Within a block places rise with the days, so that it keeps its distance from them.
+    distance = np.repeat(starts.ravel()[begun] - begun % days, np.diff(begun, append=new.size))
+    place = distance.reshape(new.shape)
+    place += np.arange(days)
+    place %= days
+    return place
 
 
 def block_length(days: Floats) -> float:

@@ -16,11 +16,15 @@ from financial_assets.atomic import atomic_write_text
 from financial_assets.experiment.arms import ROUTED_ROLES, WeightEpoch
 from financial_assets.experiment.decision.evidence import Judgement
 from financial_assets.experiment.decision.history import EvidenceHistory
+from financial_assets.experiment.decision.kept.shared import EVIDENCE_COLUMNS
 from financial_assets.experiment.decision.record import Decision
+from financial_assets.experiment.evaluation.evaluate import DIRECT_COLUMNS, ROUTED_COLUMNS
 from financial_assets.experiment.outcomes import KnownPrices
 from financial_assets.experiment.plan.plan import ExperimentPlan
+from financial_assets.experiment.prediction_log.reader import LogReader
+from financial_assets.experiment.prediction_log.shared_reads import SharedReads
 from financial_assets.experiment.rollout.adaptive import is_adaptive
-from financial_assets.experiment.rollout.controller import ExperimentController
+from financial_assets.experiment.rollout.controller import TRAFFIC_COLUMNS, ExperimentController
 from financial_assets.experiment.rollout.registration import UnaskedQuestion
 from financial_assets.experiment.rollout.routing import apply_epoch, point_aliases
 from financial_assets.experiment.rollout.state import Rollout
@@ -115,6 +119,15 @@ def _last_cutoff(epoch: WeightEpoch) -> pd.Timestamp:
     return max(arm.data_cutoff for arm in epoch.arms if arm.role in ROUTED_ROLES)
 
 
+def reads_of_evaluation(log: LogReader) -> SharedReads:
+    """Reads of the log that serve both the report and the decisions that it shows.
+
+    The report needs most: what it asks for first holds the rows of every decision.
+    """
+    direct = dict.fromkeys((*DIRECT_COLUMNS, *EVIDENCE_COLUMNS))
+    return SharedReads(log, tuple(direct), tuple(dict.fromkeys((*ROUTED_COLUMNS, *TRAFFIC_COLUMNS))))
+
+
 def decide_now(market: MarketState, models: ModelStore, ab_test: ABTestState) -> tuple[Judgement, ...]:
     """Answer every question about every challenger as of the market clock; see :func:`decide_as_of`."""
     baselines = BaselinePredictions.current(models, market)
@@ -127,6 +140,7 @@ def decide_as_of(
     models: ModelStore,
     ab_test: ABTestState,
     made_in: Mapping[str, str] | None = None,
+    reads: SharedReads | None = None,
 ) -> tuple[Judgement, ...]:
     """Answer every question about every challenger as of a session; empty without one. Nothing moves yet.
 
@@ -143,6 +157,8 @@ def decide_as_of(
         Tracker, log and policy.
     made_in
         Tags of the tracked decisions that lead to the pipeline which decides.
+    reads
+        Of the same log, shared with the report (:func:`reads_of_evaluation`). Default: the decision's own.
     """
     with _controller(ab_test) as controller:
         by_session = not is_adaptive(controller.rollout.policy)  # adaptive shares learn from the rows themselves
@@ -151,7 +167,7 @@ def decide_as_of(
             session = pd.Timestamp(plan.starts_after)
             return (baselines.kept_since(session) if by_session else None) or baselines.since(session)
 
-        judgements = controller.decide(known, predicted, cost_bps=ab_test.cost_bps)
+        judgements = controller.decide(known, predicted, cost_bps=ab_test.cost_bps, reads=reads)
     for judgement in judgements:
         decision = judgement.decision
         path = ab_test.decisions_folder / f"{decision.as_of}-{decision.digest[:12]}.json"

@@ -17,7 +17,6 @@ from scipy import special
 
 from financial_assets.experiment.decision.evidence import Evidence
 from financial_assets.experiment.decision.record import Look, Outcome, Standing
-from financial_assets.experiment.paired_score import PairedDays
 from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.experiment.statistics import long_run
 
@@ -52,18 +51,27 @@ def conditions_at(plan: ExperimentPlan, evidence: Evidence, day: int) -> Conditi
     """The conditions as of one of the evaluated days, counted from 1; without a day, none can be met."""
     if day < 1:
         return Conditions(dict.fromkeys(evidence.against, 0.0), {})
-    session = evidence.main.sessions[day - 1]
-
-    def z(days: PairedDays, margin: float) -> float:
-        count = int(days.sessions.searchsorted(session, side="right"))
-        return long_run.robust_z(days.differences[:count], -margin, plan.lags, still=_SURE)
+    session = evidence.main.sessions.to_numpy()[day - 1]
 
     guards = dict(evidence.guards)
     if plan.test.metric != "accuracy":  # a better score with fewer right directions is no improvement
         guards.setdefault("accuracy", evidence.accuracy)
+    margins = [plan.noninferiority_margin] * len(evidence.against)
+    margins += [plan.guard_margins.get(name, 0.0) for name in guards]
+    of_length, counts = dict[int, list[tuple[int, NDArray[np.float64]]]](), dict[int, int]()
+    for place, days in enumerate((*evidence.against.values(), *guards.values())):
+        # Most series share their sessions. As an array: an index takes longer to look one up than the score takes.
+        if (count := counts.get(id(days.sessions))) is None:
+            count = counts[id(days.sessions)] = int(days.sessions.to_numpy().searchsorted(session, side="right"))
+        of_length.setdefault(count, []).append((place, days.differences[:count]))
+    z = [0.0] * len(margins)
+    for series in of_length.values():
+        least = [-margins[place] for place, _ in series]
+        found = long_run.robust_zs(np.stack([days for _, days in series]), least, plan.lags, still=_SURE)
+        for (place, _), value in zip(series, found.tolist(), strict=True):
+            z[place] = value
     return Conditions(
-        {name: z(days, plan.noninferiority_margin) for name, days in evidence.against.items()},
-        {name: z(days, plan.guard_margins.get(name, 0.0)) for name, days in guards.items()},
+        dict(zip(evidence.against, z, strict=False)), dict(zip(guards, z[len(evidence.against) :], strict=True))
     )
 
 
@@ -81,7 +89,8 @@ def look_outcome(plan: ExperimentPlan, place: int, evidence: Evidence, condition
     """
     day, boundary, margin = plan.looks[place], plan.boundaries[place], plan.test.margin
     days = evidence.main.differences[:day]
-    z, below = (long_run.robust_z(days, side * margin, plan.lags, corrected=plan.corrects_skewness) for side in (1, -1))
+    z = long_run.robust_z(days, margin, plan.lags, corrected=plan.corrects_skewness)
+    below = z if margin == 0 else long_run.robust_z(days, -margin, plan.lags, corrected=plan.corrects_skewness)
     deviation = float(long_run.long_run_deviation(days, plan.lags)[0]) if day > 1 else 0.0
     power = conditional_power(plan, place, float(days.mean()), deviation)
     skew, limit = float(long_run.skewness(days)), plan.skewness_limit

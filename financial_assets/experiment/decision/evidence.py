@@ -216,12 +216,17 @@ def tabulate(
             rows = paired_columns(challenger, champion, series.metric)
         else:
             rows = shared.of(series.metric, partial(paired_columns, challenger, champion, series.metric))
-        by_ticker = pd.DataFrame(asked_for.rows(rows)) if series.name == MAIN else by_ticker
+        if series.name == MAIN and only is None:
+            by_ticker = pd.DataFrame(rows)
         figures |= _figures(series.name, rows, asked_for)
     # Rows that should exist: every session with an outcome from the first one on which the ticker was requested.
     # Counted from the outcomes, not from the log: a session on which neither arm was asked is missing too.
     never = np.datetime64("NaT")
-    first = np.array([begun.get(ticker, never) for ticker in settled["ticker"]], dtype="datetime64[ns]")
+    ticker = settled["ticker"]
+    # Outcomes come ticker by ticker: each is looked up once per run of its rows.
+    runs = np.flatnonzero(np.concatenate([np.ones(min(len(ticker), 1), bool), ticker[1:] != ticker[:-1]]))
+    begins = np.array([begun.get(one, never) for one in ticker[runs]], dtype="datetime64[ns]")
+    first = np.repeat(begins, np.diff(runs, append=len(ticker)))
     figures["due"] = asked_for.count(settled, settled["session"] >= first)
     both = None if same_keys(challenger, champion) else places(challenger, champion) >= 0
     figures["both"] = asked_for.count(challenger, both)

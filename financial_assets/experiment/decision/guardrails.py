@@ -80,13 +80,17 @@ def watch_traffic(
 
 def _in_time(logged: pd.DataFrame) -> pd.DataFrame:
     """The requests as they were sent, with ``seconds`` since the first: the log is ordered by session and ticker."""
-    rows = logged[_COLUMNS].assign(day=pd.factorize(logged["session"])[0] if "session" in logged else 0)
-    if "sent_at" not in logged or rows.empty:
-        return rows.assign(seconds=0.0)
+    columns = {name: logged[name].to_numpy() for name in _COLUMNS}
+    columns["day"] = (
+        pd.factorize(logged["session"].to_numpy())[0] if "session" in logged else np.zeros(len(logged), int)
+    )
+    if "sent_at" not in logged or logged.empty:
+        return pd.DataFrame(columns | {"seconds": np.zeros(len(logged))}, copy=False)
     sent = _microseconds(logged["sent_at"])
     order = np.argsort(sent, kind="stable")
-    as_sent = rows if (np.diff(order) == 1).all() else rows.iloc[order]
-    return as_sent.assign(seconds=(sent[order] - sent.min()) / 1e6)
+    if not (np.diff(order) == 1).all():
+        columns = {name: values[order] for name, values in columns.items()}
+    return pd.DataFrame(columns | {"seconds": (sent[order] - sent.min()) / 1e6}, copy=False)
 
 
 def _those(rows: pd.DataFrame, some: pd.Series) -> pd.DataFrame:
@@ -156,21 +160,26 @@ def _is_its_own(plan: ExperimentPlan, epochs: dict[int, WeightEpoch], rows: pd.D
 
 def longest_of_pairs(plan: ExperimentPlan, direct: pd.DataFrame) -> pd.DataFrame:
     """The longest paired scoring of each arm in seconds ``[session, model]``; NaN where there was none."""
-    pair = direct["model"].isin((plan.champion, plan.challenger)).to_numpy()
-    seconds = direct["latency_s"].to_numpy(np.float64)[pair]
-    sessions, row = np.unique(direct["session"].to_numpy()[pair], return_inverse=True)
-    models, column = np.unique(direct["model"].to_numpy()[pair], return_inverse=True)
-    longest = np.full((len(sessions), len(models)), np.nan)
-    np.fmax.at(longest, (row, column), seconds)
-    return pd.DataFrame(longest, pd.DatetimeIndex(sessions), models)
+    model = direct["model"].to_numpy()
+    arms = {name: model == name for name in sorted((plan.champion, plan.challenger))}
+    arms = {name: own for name, own in arms.items() if own.any()}
+    asked = np.logical_or.reduce([np.zeros(len(model), bool), *arms.values()])
+    session, seconds = direct["session"].to_numpy(), direct["latency_s"].to_numpy(np.float64)
+    sessions = np.unique(session[asked])
+    longest = np.full((len(sessions), len(arms)), np.nan)
+    for column, own in enumerate(arms.values()):
+        np.fmax.at(longest[:, column], np.searchsorted(sessions, session[own]), seconds[own])
+    return pd.DataFrame(longest, pd.DatetimeIndex(sessions), [*arms])
 
 
 def _alone(plan: ExperimentPlan, longest: pd.DataFrame | None) -> np.ndarray:
     """Sessions in which one arm alone was slow in paired scoring: whether that was the challenger, in order."""
     if longest is None or longest.shape[1] < 2:
         return np.empty(0, bool)
-    slow = longest.dropna() > plan.guardrails.latency_objective_s
-    return slow.loc[slow[plan.challenger] != slow[plan.champion], plan.challenger].to_numpy(bool)
+    seconds = longest.to_numpy(np.float64)
+    slow = seconds[~np.isnan(seconds).any(axis=1)] > plan.guardrails.latency_objective_s
+    challenger, champion = (slow[:, longest.columns.get_loc(model)] for model in (plan.challenger, plan.champion))
+    return challenger[challenger != champion]
 
 
 def sequential_srm(epochs: Mapping[int, WeightEpoch], routed: pd.DataFrame, *, remembers: bool = True) -> SequentialSrm:

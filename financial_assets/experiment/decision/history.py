@@ -58,6 +58,7 @@ from financial_assets.experiment.outcomes import KnownPrices
 from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.experiment.prediction_log.kept_requests import KeptRequests
 from financial_assets.experiment.prediction_log.reader import LogReader
+from financial_assets.experiment.prediction_log.shared_reads import SharedReads
 from financial_assets.experiment.statistics import betting, capital
 from financial_assets.experiment.statistics.betting import BettingSequence
 from financial_assets.kept import code_digest
@@ -69,10 +70,11 @@ from financial_assets.scoring import ranking as ranking_scores
 from financial_assets.scoring import risk as risk_scores
 from financial_assets.serving.bar_rules import SESSIONS_5D
 
+_FEW = 10  # sessions up to which each is looked up by itself
 _FORWARD = SESSIONS_5D  # sessions after a decision that its outcomes reach
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Gathered:
     """What a decision takes from log and prices.
 
@@ -80,15 +82,23 @@ class Gathered:
     ----------
     evidence
         As of :func:`.evidence.gather`, without ``by_ticker``.
-    longest
-        See :func:`.guardrails.longest_of_pairs`.
     always_on
         See :func:`.looks.watch`.
+    kept, as_of
+        What :attr:`longest` is taken from.
     """
 
     evidence: Evidence
-    longest: pd.DataFrame
     always_on: ConfidenceSequence
+    kept: KeptLongest
+    as_of: pd.Timestamp
+
+    @property
+    def longest(self) -> pd.DataFrame:
+        """See :func:`.guardrails.longest_of_pairs`; only plans that move traffic ask for it."""
+        due = self.kept.day <= np.datetime64(self.as_of, "D")
+        index = pd.DatetimeIndex(self.kept.day[due].astype("datetime64[ns]"))
+        return pd.DataFrame(self.kept.seconds[due], index=index, columns=list(self.kept.models))
 
 
 class EvidenceHistory:
@@ -103,7 +113,9 @@ class EvidenceHistory:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def routed(self, log: LogReader, experiment: str, until: pd.Timestamp, columns: Sequence[str]) -> pd.DataFrame:
+    def routed(
+        self, log: LogReader | SharedReads, experiment: str, until: pd.Timestamp, columns: Sequence[str]
+    ) -> pd.DataFrame:
         """See :meth:`.KeptRequests.routed`."""
         return KeptRequests(self._folder / "requests.npz").routed(log, experiment, until, columns)
 
@@ -157,7 +169,7 @@ class EvidenceHistory:
         found = assemble(plan, _table(plan, kept.days, settled))
         kept, always_on = _watched(plan, replace(kept, state=state), found)
         save_evidence(path, kept)
-        return Gathered(found, _longest(kept.longest, known.as_of), always_on)
+        return Gathered(found, always_on, kept.longest, known.as_of)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -209,6 +221,10 @@ def _with_neighbours(
     """The sessions and those ``step`` places after each, where figures of a session depend on the one before it."""
     if not looks_back(plan) or not sessions:
         return sessions
+    if len(sessions) <= _FEW:  # as those of a day are: an index would take longer to be made than they to be found
+        days = calendar.to_numpy()
+        beside = [int(days.searchsorted(session.to_datetime64())) + step for session in sessions]
+        return sessions | {pd.Timestamp(days[place]) for place in beside if 0 <= place < len(days)}
     places = calendar.get_indexer(pd.DatetimeIndex(list(sessions))) + step
     return sessions | {*calendar[places[(places >= 0) & (places < len(calendar))]]}
 
@@ -253,8 +269,8 @@ def _changed(days: KeptDays, settled: _Settled) -> set[pd.Timestamp]:
     is_kept = np.isin(settled.day, days.day)
     holds = np.zeros(len(settled.day), bool)
     holds[is_kept] = (days.outcomes[place[is_kept]] == settled.outcomes[is_kept]).all(axis=1)
-    for own in np.flatnonzero(holds):
-        holds[own] = days.tokens[place[own]] == settled.tokens[own]
+    tokens, known = np.array(settled.tokens, dtype=object), np.array(days.tokens, dtype=object)
+    holds[holds] = tokens[holds] == known[place[holds]]
     return {*pd.DatetimeIndex(settled.day[~holds].astype("datetime64[ns]"))}
 
 
@@ -333,12 +349,6 @@ def _table(plan: ExperimentPlan, days: KeptDays, settled: _Settled) -> EvidenceD
     # By columns: means over the days must meet them one after the other in memory, as they always have.
     figures = dict(zip(figure_names(plan), np.ascontiguousarray(kept.T), strict=True))
     return EvidenceDays(settled.day.astype("datetime64[ns]"), figures)
-
-
-def _longest(kept: KeptLongest, as_of: pd.Timestamp) -> pd.DataFrame:
-    due = kept.day <= np.datetime64(as_of, "D")
-    index = pd.DatetimeIndex(kept.day[due].astype("datetime64[ns]"))
-    return pd.DataFrame(kept.seconds[due], index=index, columns=list(kept.models))
 
 
 def _watched(plan: ExperimentPlan, kept: KeptEvidence, evidence: Evidence) -> tuple[KeptEvidence, ConfidenceSequence]:

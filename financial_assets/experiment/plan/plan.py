@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
-from financial_assets.experiment.canonical import CanonicalRecord
+from financial_assets.experiment.canonical import CanonicalRecord, digest_of
 from financial_assets.experiment.metrics.metric import Question
 from financial_assets.experiment.plan.daily_deviation import DailyDeviation
 from financial_assets.experiment.plan.sections import (
@@ -31,7 +32,7 @@ _LATER_TEST = ("noninferiority", "guard_alpha", "guard_margins", "futility")
 _LATER_SPREAD = ("skewness", "autocorrelation")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots: the digest is kept
 class ExperimentPlan(CanonicalRecord):
     """One test, as registered. Nothing in it is ever changed; another pair of models gets another plan.
 
@@ -128,6 +129,15 @@ class ExperimentPlan(CanonicalRecord):
     horizons: Mapping[str, float] = field(default_factory=dict)
 
     @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON, computed once: each decision asks for it many times."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
+        return digest_of(self.to_json())
+
+    @property
     def corrects_skewness(self) -> bool:
         """Whether z of a look is corrected for the skewness of its days."""
         return self.most_skewness > 0
@@ -200,7 +210,7 @@ class ExperimentPlan(CanonicalRecord):
     @classmethod
     def from_json(cls, text: str) -> Self:
         """See the base class; a plan of before there were incidents counts each failure, as it was registered."""
-        plan = super(ExperimentPlan, cls).from_json(text)  # slots make the class anew: plain super() knows the old one
+        plan = super().from_json(text)
         if '"incident_requests"' in text:
             return plan
         return dataclasses.replace(plan, guardrails=dataclasses.replace(plan.guardrails, incident_requests=1))

@@ -26,6 +26,7 @@ from pydantic import TypeAdapter, ValidationError
 from financial_assets.atomic import atomic_write_bytes
 from financial_assets.experiment.prediction_log import schema
 from financial_assets.experiment.prediction_log.reader import LogReader
+from financial_assets.experiment.prediction_log.shared_reads import SharedReads
 
 MOST_PARTS = 21
 """Files, after which all is written as one anew: a month of sessions."""
@@ -62,13 +63,13 @@ class KeptPredictions:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def direct(self, log: LogReader, columns: Sequence[str]) -> pd.DataFrame:
+    def direct(self, log: LogReader | SharedReads, columns: Sequence[str]) -> pd.DataFrame:
         """What ``log.direct(columns=columns)`` gives; what is not kept yet is kept from now on.
 
         Parameters
         ----------
         log
-            The prediction log.
+            The prediction log, or reads of it that others share.
         columns
             Of the log; ``session``, ``ticker``, ``model`` and ``status`` among them.
         """
@@ -100,7 +101,7 @@ class KeptPredictions:
         stream = io.BytesIO()
         rows.to_parquet(stream, index=False)
         atomic_write_bytes(self._folder / file, stream.getvalue())
-        pending = _days(whole[(whole["status"] == "pending").to_numpy()])
+        pending = _days(whole[whole["status"].to_numpy() == "pending"])
         digests = {name: digest for name, digest in state.digests.items() if name in named}
         state = _State(
             state.columns,

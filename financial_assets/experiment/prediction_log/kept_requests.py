@@ -19,6 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from financial_assets.atomic import atomic_write_bytes
 from financial_assets.experiment.prediction_log.reader import LogReader
+from financial_assets.experiment.prediction_log.shared_reads import SharedReads
 
 
 @dataclass(frozen=True)
@@ -54,13 +55,15 @@ class KeptRequests:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def routed(self, log: LogReader, experiment: str, until: pd.Timestamp, columns: Sequence[str]) -> pd.DataFrame:
+    def routed(
+        self, log: LogReader | SharedReads, experiment: str, until: pd.Timestamp, columns: Sequence[str]
+    ) -> pd.DataFrame:
         """What ``log.routed(experiment, until=until, columns=columns)`` gives; what is not kept yet is from now on.
 
         Parameters
         ----------
         log, experiment, until
-            Of which log.
+            Of which log, or of reads of it that others share.
         columns
             Of the log; ``epoch``, ``session`` and ``status`` among them, none of nullable whole numbers.
         """
@@ -101,9 +104,12 @@ class KeptRequests:
         state = _State(
             read.experiment, read.columns, read.last, read.count, read.begun, pending, texts, tuple(instants)
         )
+        # One array of records: each array is a file of its own in the archive, and takes longer to open than to read.
+        records = np.empty(len(rows), [(name, values.dtype) for name, values in arrays.items()])
+        for name, values in arrays.items():
+            records[name] = values
         stream = io.BytesIO()
-        held = {"state": np.frombuffer(_STATE.dump_json(state), dtype=np.uint8), **arrays}
-        np.savez(stream, allow_pickle=False, **held)
+        np.savez(stream, allow_pickle=False, state=np.frombuffer(_STATE.dump_json(state), dtype=np.uint8), rows=records)
         content = stream.getvalue()
         atomic_write_bytes(self._path, _digest(content) + content)
 
@@ -123,7 +129,10 @@ class KeptRequests:
                 return None
             if (state.experiment, state.columns) != (experiment, columns):
                 return None
-            arrays = {name: held[name] for name in columns}
+            if "rows" not in held:  # of an earlier version
+                return None
+            records = held["rows"]
+        arrays = {name: np.ascontiguousarray(records[name]) for name in columns}
         for name, distinct in state.texts.items():
             arrays[name] = np.array([*distinct, None], dtype=object)[arrays[name]]
         instants = {name: pd.DatetimeIndex(arrays[name], tz="UTC") for name in state.instants}

@@ -90,6 +90,7 @@ class ExperimentController:
         baselines: Callable[[ExperimentPlan], pd.DataFrame | SessionPredictions],
         *,
         cost_bps: float,
+        reads: SharedReads | None = None,
     ) -> tuple[Judgement, ...]:
         """Answer every question about every challenger as of a session, and record it; empty without one.
 
@@ -106,13 +107,16 @@ class ExperimentController:
             ``model``, and their answers; or those by session, where a history is kept.
         cost_bps
             Trading costs per side in basis points.
+        reads
+            Reads of the log that the report shares, with the columns of :func:`.evidence_columns` of every plan and
+            :data:`TRAFFIC_COLUMNS`. Default: the decision's own.
         """
         epoch, plans = self.rollout.started(), self.plans()
         epochs = self.rollout.log.epochs(epoch.experiment)
-        routed = self._kept_routed(known.as_of) if plans else pd.DataFrame()
-        reads, shared = self._reads(plans), SharedTables()
+        reads, shared = reads or self._reads(plans), SharedTables()
+        routed = self._kept_routed(reads, known.as_of) if plans else pd.DataFrame()
         judgements = tuple(
-            self._judge(plan, epoch, routed, known, baselines(plan), cost_bps, epochs, reads, shared) for plan in plans
+            self._judge(plan, epoch, routed, known, baselines(plan), cost_bps, reads, epochs, shared) for plan in plans
         )
         judgements = self._as_answered(judgements)
         for judgement in judgements:
@@ -194,7 +198,9 @@ class ExperimentController:
             The plan or the epoch that it rests on is gone.
         """
         plan, epoch = self.plan_of(decision), self.rollout.log.known_epoch(decision.experiment, decision.epoch)
-        return self._judge(plan, epoch, self._routed(known.as_of), known, baselines, cost_bps).decision
+        reads = self._reads([plan])
+        routed = self._routed(reads, known.as_of)
+        return self._judge(plan, epoch, routed, known, baselines, cost_bps, reads).decision
 
     def plan_of(self, decision: Decision) -> ExperimentPlan:
         """The registered plan that a decision was taken under.
@@ -217,12 +223,11 @@ class ExperimentController:
         known: KnownPrices,
         baselines: pd.DataFrame | SessionPredictions,
         cost_bps: float,
+        reads: SharedReads,
         epochs: Sequence[WeightEpoch] | None = None,
-        reads: SharedReads | None = None,
         shared: SharedTables | None = None,
     ) -> Judgement:
         """Gather the evidence of a plan and decide; later epochs than ``epoch`` did not exist yet."""
-        reads = reads or self._reads([plan])
         epochs = self.rollout.log.epochs(plan.experiment) if epochs is None else epochs
         epochs = [opened for opened in epochs if opened.number <= epoch.number]
         # Versions of all variants are numbered together, so that the newest one counts the trials.
@@ -236,7 +241,8 @@ class ExperimentController:
             raise ExperimentError("baselines by session are for a controller that keeps a history")
         else:
             gathered = self.history.gather(plan, reads, baselines, known, shared)
-            evidence, always_on, longest = gathered.evidence, gathered.always_on, gathered.longest
+            evidence, always_on = gathered.evidence, gathered.always_on
+            longest = gathered.longest if plan.moves_traffic else None
         decision = decide(
             plan,
             epoch,
@@ -253,16 +259,16 @@ class ExperimentController:
 
     def _reads(self, plans: Sequence[ExperimentPlan]) -> SharedReads:
         columns = dict.fromkeys(column for plan in plans for column in evidence_columns(plan))
-        return SharedReads(self.rollout.log, tuple(columns))
+        return SharedReads(self.rollout.log, tuple(columns), TRAFFIC_COLUMNS)
 
-    def _kept_routed(self, as_of: pd.Timestamp) -> pd.DataFrame:
+    def _kept_routed(self, reads: SharedReads, as_of: pd.Timestamp) -> pd.DataFrame:
         """The same rows, by what is kept, where there is a history."""
         if self.history is None:
-            return self._routed(as_of)
-        return self.history.routed(self.rollout.log, self.rollout.policy.experiment, as_of, TRAFFIC_COLUMNS)
+            return self._routed(reads, as_of)
+        return self.history.routed(reads, self.rollout.policy.experiment, as_of, TRAFFIC_COLUMNS)
 
-    def _routed(self, as_of: pd.Timestamp) -> pd.DataFrame:
-        return self.rollout.log.routed(self.rollout.policy.experiment, until=as_of, columns=TRAFFIC_COLUMNS)
+    def _routed(self, reads: SharedReads, as_of: pd.Timestamp) -> pd.DataFrame:
+        return reads.routed(self.rollout.policy.experiment, until=as_of, columns=TRAFFIC_COLUMNS)
 
 
 def _direct(plan: ExperimentPlan, reads: SharedReads, as_of: pd.Timestamp) -> pd.DataFrame:

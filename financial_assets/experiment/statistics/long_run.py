@@ -30,7 +30,7 @@ AUTOCORRELATED = 1.645
 """First autocorrelation, in its standard errors, from which days are taken to be dependent (one-sided 5 %)."""
 
 _MOST = 0.97  # of an autoregression: beyond, a year says nothing about the mean
-_LARGEST_Z = 38.0  # beyond, the normal tail underflows a double, and infinity has no place in a record
+LARGEST_Z = 38.0  # beyond, the normal tail underflows a double, and infinity has no place in a record
 _ROUNDING = 1e-12  # days that differ by less are equal: a deviation of rounding errors would make any mean significant
 
 
@@ -148,7 +148,27 @@ def robust_z(
     t = mean / (deviation / math.sqrt(values.size))
     if corrected:
         t = skew_corrected(t, skewness(values), effective_count(deviation, values, lags))
-    return float(np.clip(z_of_t(t, freedom), -_LARGEST_Z, _LARGEST_Z))
+    return float(np.clip(z_of_t(t, freedom), -LARGEST_Z, LARGEST_Z))
+
+
+def robust_zs(days: ArrayLike, margins: ArrayLike, lags: int = 0, *, still: float = 0.0) -> NDArray[np.float64]:
+    """:func:`robust_z` of several series of as many days at once, to the bit ``[series]``.
+
+    Parameters
+    ----------
+    days, margins
+        ``[series, days]``, and what the mean of each is compared with ``[series]``.
+    lags, still
+        See :func:`robust_z`.
+    """
+    values, least = np.asarray(days, np.float64), np.asarray(margins, np.float64)
+    if lags or values.shape[-1] < 2:  # products of matrices add up in another order than those of one series
+        return np.array([robust_z(own, margin, lags, still=still) for own, margin in zip(values, least, strict=True)])
+    mean, same = values.mean(axis=-1) - least, np.ptp(values, axis=-1) <= _ROUNDING
+    deviation, freedom = long_run_deviation(values)
+    t = np.divide(mean, deviation / math.sqrt(values.shape[-1]), out=np.zeros_like(mean), where=~same)
+    of_same = np.where(np.abs(mean) > _ROUNDING, np.copysign(still, mean), 0.0)
+    return np.where(same, of_same, np.clip(z_of_t(t, freedom), -LARGEST_Z, LARGEST_Z))
 
 
 def skewness(days: ArrayLike) -> NDArray[np.float64]:

@@ -84,7 +84,7 @@ def test_plans_of_one_pair_share_their_rows_and_say_what_each_says_alone(
     for place, session in enumerate(AFTER[:6]):
         world.predict(session, PRICES.tickers[: 21 - place % 2])
         known = KnownPrices.of(PRICES.until(session), session)
-        reads, shared = SharedReads(world.log, columns), SharedTables()
+        reads, shared = SharedReads(world.log, columns, ()), SharedTables()
         together = [world.history.gather(asked, reads, world.baselines, known, shared) for asked in plans]
         assert joined == (["brier", "pinball"] if place else []), "once for each rule, whose spans of prices differ"
         for asked, found in zip(plans, together, strict=True):

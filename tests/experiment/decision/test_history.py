@@ -169,11 +169,12 @@ def test_decisions_are_those_of_all_rows(world: World) -> None:
     epoch = world.epoch
     for session in AFTER[4:12]:
         known = KnownPrices.of(PRICES.until(session), session)
-        routed = whole._routed(session)
+        reads = whole._reads([world.plan])
+        routed = whole._routed(reads, session)
         judged = [
-            controller._judge(world.plan, epoch, routed, known, baselines, 5.0)
+            controller._judge(world.plan, epoch, routed, known, baselines, 5.0, reads)
             for controller, baselines in ((kept, world.baselines), (whole, world.baselines.frame()))
         ]
         assert judged[0].decision == judged[1].decision
     with pytest.raises(ExperimentError, match="keeps a history"):
-        whole._judge(world.plan, epoch, routed, known, world.baselines, 5.0)
+        whole._judge(world.plan, epoch, routed, known, world.baselines, 5.0, reads)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,16 +15,16 @@ VALUES = st.one_of(
 )
 
 
+@pytest.mark.parametrize("groups", [5, 40], ids=["value by value", "all groups at once"])
 @settings(deadline=None)  # a pause of a busy machine is no failure
-@given(st.lists(st.tuples(VALUES, st.integers(0, 4)), max_size=40))
-def test_the_bits_are_those_of_the_grouped_mean_of_pandas(rows: list[tuple[float, int]]) -> None:
+@given(rows=st.lists(st.tuples(VALUES, st.integers(0, 4)), max_size=40))
+def test_the_bits_are_those_of_the_grouped_mean_of_pandas(groups: int, rows: list[tuple[float, int]]) -> None:
     values, group = np.array([value for value, _ in rows], np.float64), np.array([of for _, of in rows], np.int64)
     with np.errstate(all="ignore"):
-        expected = pd.Series(values).groupby(group).mean().reindex(range(5)).to_numpy(np.float64)
-    np.testing.assert_array_equal(
-        group_means(values, group, 5).view(np.int64)[~np.isnan(expected)], expected.view(np.int64)[~np.isnan(expected)]
-    )
-    np.testing.assert_array_equal(np.isnan(group_means(values, group, 5)), np.isnan(expected))
+        expected = pd.Series(values).groupby(group).mean().reindex(range(groups)).to_numpy(np.float64)
+    found, known = group_means(values, group, groups), ~np.isnan(expected)
+    np.testing.assert_array_equal(found.view(np.int64)[known], expected.view(np.int64)[known])
+    np.testing.assert_array_equal(np.isnan(found), ~known)
 
 
 def test_small_values_beside_large_ones_are_not_lost() -> None:

@@ -15,8 +15,9 @@ from financial_assets.experiment.plan.daily_deviation import DailyDeviation
 from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.experiment.plan.planning import make_plan
 from financial_assets.experiment.plan.whole_rule.power import simulate_power
-from financial_assets.experiment.plan.whole_rule.verdicts import WholeRule
+from financial_assets.experiment.plan.whole_rule.verdicts import WholeRule, critical_t
 from financial_assets.experiment.plan.whole_rule.worlds import Worlds, draw_worlds
+from financial_assets.experiment.statistics.group_sequential import z_of_t
 from tests.experiment.decision.builders import CUTOFF, EPOCH, QUIET, SPREAD, days, plan, policy
 
 
@@ -65,6 +66,20 @@ def test_uneven_and_dependent_days_end_as_the_rule_does() -> None:
             action, day = ending(made, worlds, 0.08, world)
             expected = "promote" if found.promoted[world] else "rollback" if found.rolled_back[world] else "hold"
             assert (expected, found.day[world]) == (action, day)
+
+
+@pytest.mark.parametrize("freedom", [1.0, 2.0, 41.0, 251.0])
+@pytest.mark.parametrize("limit", [0.0, 1.645, -1.645, 4.5, -8.0, 38.0, 99.0, -99.0])
+def test_t_beyond_its_critical_values_has_a_deviate_beyond_the_limit(limit: float, freedom: float) -> None:
+    below, above = (float(value) for value in critical_t(limit, np.array(freedom)))
+    t = np.concatenate([np.linspace(-60, 60, 4001), np.geomspace(1e-9, 1e9, 500), -np.geomspace(1e-9, 1e9, 500)])
+    near = [side * (1 + part) for side in (below, above) for part in np.linspace(-1e-5, 1e-5, 201) if np.isfinite(side)]
+    t = np.concatenate([t, near])
+    z = np.clip(z_of_t(t, freedom), -38.0, 38.0)
+    assert (z[t <= below] < limit).all()
+    assert (z[t >= above] > limit).all()
+    if abs(limit) < 5 and freedom > 1:
+        assert 0 < above - below < 1e-5 * (1 + abs(below)), "few deviates are left to be computed"
 
 
 def test_the_figures_are_those_of_other_worlds_and_the_same_when_repeated() -> None:

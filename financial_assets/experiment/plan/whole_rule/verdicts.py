@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from financial_assets.experiment.plan.plan import ExperimentPlan
@@ -20,8 +20,15 @@ from financial_assets.experiment.statistics.group_sequential import z_of_t
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+Comparison = np.ufunc
+"""``numpy.greater``, ``greater_equal`` or ``less_equal``."""
 Condition = Literal["baselines", "guards", "futility"]
 """What a promotion needs beside the champion's defeat."""
+
+_CLOSE = 1e-6
+"""Part of Student's t from a limit within which its normal deviate is computed."""
+_CLOSER = 1e-9
+"""Deviates that differ by more are in the order of their t, whatever the rounding."""
 
 NEVER = 10**9
 """A day that does not come."""
@@ -34,6 +41,36 @@ class Endings:
     promoted: Bools
     rolled_back: Bools
     day: NDArray[np.int64]
+
+
+def critical_t(limit: ArrayLike, freedom: Floats) -> tuple[Floats, Floats]:
+    """Two values of Student's t: with one below both, the normal deviate is surely below ``limit``; above both, above.
+
+    Parameters
+    ----------
+    limit, freedom
+        Normal deviates, and the degrees of freedom of t; any shapes that go together.
+    """
+    asked_for = np.asarray(limit, np.float64)
+    # By the small tail, which is exact far out.
+    size = np.abs(special.stdtrit(freedom, special.ndtr(-np.abs(asked_for))))
+    t = np.copysign(size, asked_for)
+    # What the inverse gives is looked at again: nothing rests on its accuracy.
+    with np.errstate(invalid="ignore"):  # of an infinite one, which is not sure of anything
+        below, above = t - _CLOSE * (1 + size), t + _CLOSE * (1 + size)
+        is_below = z_of_t(below, freedom) < asked_for - _CLOSER
+        is_above = z_of_t(above, freedom) > asked_for + _CLOSER
+    is_possible = np.abs(asked_for) <= long_run.LARGEST_Z
+    return (
+        np.where(is_possible, np.where(is_below, below, -np.inf), np.copysign(np.inf, asked_for)),
+        np.where(is_possible, np.where(is_above, above, np.inf), np.copysign(np.inf, asked_for)),
+    )
+
+
+@lru_cache(maxsize=64)
+def _critical_by_freedom(limit: float, most: int) -> tuple[Floats, Floats]:
+    """:func:`critical_t` by whole degrees of freedom, from 0 to ``most``."""
+    return critical_t(limit, np.maximum(np.arange(most + 1, dtype=np.float64), 1.0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,12 +90,27 @@ class _Series:
         """That of some worlds, each on a day of its own ``[world]``."""
         return _Series(self.mean[worlds, days], self.error[worlds, days], self.freedom[days])
 
-    def z(self, shift: float) -> Floats:
-        """Normal deviates of the mean plus ``shift``."""
+    def compared(self, shift: float, holds: Comparison, limit: Floats | float) -> Bools:
+        """Whether the normal deviate of the mean plus ``shift`` is above, or below, ``limit``.
+
+        Only deviates that are close to it are computed: for all others Student's t tells as much, at a fraction of the
+        time.
+        """
         t = np.divide(self.mean + shift, self.error, out=np.zeros_like(self.mean), where=self.error > 0)
         if self.skew is not None and self.count is not None:
             t = long_run.skew_corrected(t, self.skew, self.count)
-        return np.clip(z_of_t(t, self.freedom), -38.0, 38.0)
+        if isinstance(limit, float):
+            whole = self.freedom.astype(np.int64)
+            table = _critical_by_freedom(limit, 2 ** int(whole.max(initial=1)).bit_length())
+            below, above = (values[whole] for values in table)
+        else:
+            below, above = critical_t(limit, self.freedom)
+        found = t <= below if holds is np.less_equal else t >= above
+        close = np.nonzero(((t > below) & (t < above)) | np.isinf(t))
+        if close[0].size:
+            freedom, asked_for = (np.broadcast_to(values, t.shape)[close] for values in (self.freedom, limit))
+            found[close] = holds(np.clip(z_of_t(t[close], freedom), -long_run.LARGEST_Z, long_run.LARGEST_Z), asked_for)
+        return found
 
 
 class WholeRule:
@@ -126,9 +178,13 @@ class WholeRule:
         """Which looks are won, find harm, find no hope ``[world, look]``."""
         plan, margin = self._plan, self._plan.test.margin
         boundary = np.array(plan.boundaries)
-        reached = self._main.z(effect - margin) >= boundary
+        reached = self._main.compared(effect - margin, np.greater_equal, boundary)
         won = reached & ~(self._skew < -plan.skewness_limit) & self._met(self._against, self._guards, effect, without)
-        harm = ~reached & (self._main.z(effect + margin) <= -boundary) & ~(self._skew > plan.skewness_limit)
+        harm = (
+            ~reached
+            & self._main.compared(effect + margin, np.less_equal, -boundary)
+            & ~(self._skew > plan.skewness_limit)
+        )
         if plan.uneven:
             return np.zeros_like(won), np.zeros_like(won), np.zeros_like(won)
         futile = ~reached & ~harm & (self._hope(effect) < plan.test.futility)
@@ -157,10 +213,10 @@ class WholeRule:
         met = np.ones((), dtype=np.bool_)
         if "baselines" not in without:
             for series in against.values():
-                met = met & (series.z(effect + plan.noninferiority_margin) >= needed)
+                met = met & series.compared(effect + plan.noninferiority_margin, np.greater_equal, needed)
         if "guards" not in without:
             for name, series in guards.items():
-                met = met & (series.z(plan.guard_margins.get(name, 0.0)) > -needed)
+                met = met & series.compared(plan.guard_margins.get(name, 0.0), np.greater, -needed)
         return met
 
     @cached_property
