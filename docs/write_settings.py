@@ -21,6 +21,7 @@ _TITLES = {
     "ExperimentSettings": "The experiment",
     "BusinessSettings": "What a promotion is worth",
     "RetrainingSettings": "Retraining",
+    "MonitoringSettings": "Metrics",
     "NotificationSettings": "Notifications",
     "ApiSettings": "Signals and risk over HTTP",
     "Settings": "State",

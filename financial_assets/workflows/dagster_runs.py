@@ -37,14 +37,20 @@ def instance_places(home: Path) -> list[Path]:
     Dagster resolves a relative ``base_dir`` from the current folder of each process, not from ``DAGSTER_HOME``. Runs
     started elsewhere would not be seen, and opening the instance would create another, empty one here.
     """
-    try:
-        base = yaml.safe_load((home / "dagster.yaml").read_text())["storage"]["sqlite"]["base_dir"]
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
-        base = None  # another database, or a damaged file, of which Dagster itself says what is wrong
-    if not isinstance(base, str) or Path(base).is_absolute():
+    base = _sqlite_folder(home)
+    if base is None or Path(base).is_absolute():
         return [home]
     places = dict.fromkeys((Path.cwd(), home.resolve()))
     return [place for place in places if (place / base).is_dir()] or [home]
+
+
+def _sqlite_folder(home: Path) -> str | None:
+    """Where an instance that keeps its runs in SQLite has its files, as its configuration says it."""
+    try:
+        base = yaml.safe_load((home / "dagster.yaml").read_text())["storage"]["sqlite"]["base_dir"]
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        return None  # another database, or a damaged file, of which Dagster itself says what is wrong
+    return base if isinstance(base, str) else None
 
 
 def run_metrics(now: datetime) -> Iterator[Metric]:
@@ -58,13 +64,17 @@ def run_metrics(now: datetime) -> Iterator[Metric]:
     Raises
     ------
     NotMadeYetError
-        There is no instance here.
+        There is no instance here, or nothing was run by it.
     OrchestrationError
         The instance cannot be read.
     """
     home = instance_home()
     if home is None:
         raise NotMadeYetError("DAGSTER_HOME is not set, and this folder has no dagster.yaml")
+    base, places = _sqlite_folder(home), instance_places(home)
+    # Dagster would make what it does not find, and reading must not.
+    if base is not None and not any((place / base).is_dir() for place in places):
+        raise NotMadeYetError(f"the Dagster instance of {home} has not run anything")
     runs = sorted(_runs(home, now - LOOK_BACK), key=lambda run: run.ended or 0)
     counts: dict[tuple[str, ...], float] = {}
     for run in runs:

@@ -55,7 +55,7 @@ async def docs(request: Request) -> Response:
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 async def metrics(request: Request) -> Response:
     """Prometheus metrics of this interface."""
-    # The session that is served is looked up when somebody asks for it: a scrape must not tell of the last one that did.
+    # Which session is served is looked up when somebody asks for it; a scrape must not tell of the last time.
     with suppress(FinancialAssetsError):  # then none can be served, which the gauge says
         await sessions_of(request).current()
     found: Metrics = request.app.state.metrics

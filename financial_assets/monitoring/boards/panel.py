@@ -15,7 +15,7 @@ Kind = Literal["series", "now"]
 
 Color = Literal["green", "orange", "red", "blue"]
 
-_NAME = re.compile(r"[A-Za-z_:][A-Za-z0-9_:]*")
+_NAME = re.compile(r"(?<![\w:.])[A-Za-z_:][A-Za-z0-9_:]*")
 _STRING, _BRACES, _DURATION = re.compile(r'"[^"]*"'), re.compile(r"\{[^}]*\}"), re.compile(r"\[[^\]]*\]")
 _GROUPING = re.compile(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)")
 _WORDS = {"and", "or", "unless", "bool", "offset", "by", "without", "on", "ignoring", "group_left", "group_right"}

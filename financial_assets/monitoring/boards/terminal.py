@@ -36,7 +36,9 @@ def sparkline(values: Sequence[float], width: int = WIDTH) -> str:
     low, high = min(shown), max(shown)
     if high == low:
         return BARS[3] * places
-    return "".join(BARS[round((value - low) / (high - low) * (len(BARS) - 1))] for value in shown)
+    scale = 0.5 if math.isinf(high - low) else 1.0
+    span = scale * high - scale * low
+    return "".join(BARS[round((scale * value - scale * low) / span * (len(BARS) - 1))] for value in shown)
 
 
 def draw(board: Board, client: PrometheusClient, span_s: float, now: Callable[[], float] = time.time) -> RenderableType:

@@ -125,16 +125,18 @@ def _business(business: Mapping[str, Any] | None) -> Iterator[Metric]:
     if business is None:
         return
     promotion = business["promotion"]
+    share: dict[tuple[str, ...], Mapping[str, float]] = {}
+    money: dict[tuple[str, ...], Mapping[str, float]] = {}
     if promotion is not None:
         labels = (promotion["challenger"], str(promotion["case"]["horizon_sessions"]))
-        meaning = "Sum of the daily net returns that a promotion is expected to add, as a share of the capital"
-        yield from _interval(
-            "promotion_value_ratio", meaning, {labels: promotion["horizon"]}, (*_MODEL, "horizon_sessions")
-        )
+        share[labels] = promotion["horizon"]
         if promotion["money"] is not None:
-            money = "Expected value of a promotion after its costs, in the unit of BUSINESS_AUM"
-            net = {labels: promotion["money"]["net"]}
-            yield from _interval("promotion_value_money", money, net, (*_MODEL, "horizon_sessions"))
+            money[labels] = promotion["money"]["net"]
+    names = (*_MODEL, "horizon_sessions")
+    meaning = "Sum of the daily net returns that a promotion is expected to add, as a share of the capital"
+    yield from _interval("promotion_value_ratio", meaning, share, names)
+    meaning = "Expected value of a promotion after its costs, in the unit of BUSINESS_AUM; without it, none"
+    yield from _interval("promotion_value_money", meaning, money, names)
     risks = business["risks"]
     for name, key, meaning in (
         ("value_at_risk_ratio", "value_at_risk", "Loss of a day at 95 %, by history"),
