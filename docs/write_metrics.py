@@ -1,7 +1,7 @@
 """Writes docs/metrics.md from what a running exporter exposes: its metrics with their types and help texts.
 
-``python docs/write_metrics.py http://127.0.0.1:9109/metrics > docs/metrics.md``, of the exporter of a finished run: what
-is not made yet is not exposed. A test of the full pipeline compares.
+``python docs/write_metrics.py http://127.0.0.1:9109/metrics > docs/metrics.md``, of the exporter of a finished run:
+what is not made yet is not exposed. A test of the full pipeline compares.
 """
 
 from __future__ import annotations
