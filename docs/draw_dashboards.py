@@ -57,18 +57,19 @@ def main() -> None:
 
 def draw(board: Board, client: PrometheusClient, start: float, end: float, path: Path) -> None:
     """Draw one board; a panel without data ends the program: its picture would show what nobody sees."""
-    rows = [row.panels[place : place + 4] for row in board.rows for place in range(0, len(row.panels), 4)]
-    titles = [row.title if not place else "" for row in board.rows for place in range(0, len(row.panels), 4)]
+    rows = [(row.title if not place else "", line) for row in board.rows for place, line in enumerate(row.lines)]
+    # Lines over time need more room than a few values.
+    heights = [2.75 if any(panel.kind == "series" for panel in panels) else 1.5 for _, panels in rows]
     with plt.rc_context({"font.size": 7, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = plt.figure(figsize=(13.0, 2.75 * len(rows) + 0.6), layout="constrained")
+        figure = plt.figure(figsize=(13.0, sum(heights) + 0.6), layout="constrained")
         figure.suptitle(f"{board.title}: {board.question}", fontsize=11, fontweight="bold", x=0.01, ha="left")
-        grid = figure.add_gridspec(len(rows), 1)
-        for place, (panels, title) in enumerate(zip(rows, titles, strict=True)):
+        grid = figure.add_gridspec(len(rows), 1, height_ratios=heights)
+        for place, (title, panels) in enumerate(rows):
             _draw_row(figure, grid[place, 0], panels, title, client, start, end)
         buffer = io.BytesIO()
         figure.savefig(buffer, dpi=95)
         plt.close(figure)
-    Image.open(buffer).convert("RGB").quantize(48).save(path, optimize=True)
+    Image.open(buffer).convert("RGB").quantize(96).save(path, optimize=True)
 
 
 def _draw_row(
@@ -80,18 +81,22 @@ def _draw_row(
     start: float,
     end: float,
 ) -> None:
-    inner = where.subgridspec(1, len(panels))
+    inner, step = where.subgridspec(1, len(panels)), (end - start) / STEPS
     for column, panel in enumerate(panels):
         axes = figure.add_subplot(inner[0, column])
         found = [
             (query.named(series.labels), series)
             for query in panel.queries
-            for series in client.over(query.promql, start, end, (end - start) / STEPS)
+            for series in client.over(query.promql, start, end, step)
+            # Of what no longer is there nothing is shown as of now.
+            if panel.kind == "series" or end - series.times[-1] <= 2 * step
         ]
         if not found:
             sys.exit(f"{panel.title} has no data: does all of it run ({panel.needs or 'the exporter'})?")
         above = f"{title.upper()}\n" if title and not column else "\n"
-        axes.set_title(above + textwrap.shorten(panel.title, 60), loc="left", fontsize=7.5, fontweight="bold")
+        axes.set_title(
+            above + textwrap.fill(panel.title, 200 // len(panels)), loc="left", fontsize=7.5, fontweight="bold"
+        )
         if panel.kind == "series":
             _lines(axes, panel, found)
         else:
@@ -104,7 +109,7 @@ def _lines(axes: Axes, panel: Panel, found: list[tuple[str, Series]]) -> None:
         label = textwrap.shorten(name, 44, placeholder="...") if place < LEGENDS else None
         axes.plot(times, series.values, linewidth=1.1, label=label)
     axes.xaxis.set_major_formatter(mdates.DateFormatter("%H:%M"))
-    axes.xaxis.set_major_locator(mdates.AutoDateLocator(maxticks=4))
+    axes.xaxis.set_major_locator(mdates.AutoDateLocator(minticks=2, maxticks=6))
     axes.yaxis.set_major_formatter(lambda value, _: words(panel, value))
     axes.set_ylim(panel.lowest, panel.highest)
     axes.grid(alpha=0.25)
@@ -123,9 +128,9 @@ def _values(axes: Axes, panel: Panel, found: list[tuple[str, Series]]) -> None:
         axes.text(
             0, height, value, transform=axes.transAxes, fontsize=size, color=color, fontweight="bold", va="center"
         )
-        axes.text(0.3, height, textwrap.shorten(name, 42, placeholder="..."), transform=axes.transAxes, va="center")
+        axes.text(0.36, height, textwrap.shorten(name, 42, placeholder="..."), transform=axes.transAxes, va="center")
     if len(found) > MOST_LINES:
-        axes.text(0.3, -0.1, f"and {len(found) - MOST_LINES} more", transform=axes.transAxes, va="center")
+        axes.text(0.36, -0.1, f"and {len(found) - MOST_LINES} more", transform=axes.transAxes, va="center")
 
 
 if __name__ == "__main__":

@@ -27,8 +27,9 @@ def state_sources(installation: Installation) -> tuple[Source, ...]:
     report = ab_test.report_path.with_suffix(".json")
     files = {
         "prices": market.notes_path,
-        "price panel": market.panel_path,
-        "features": market.features_path,
+        # What a session adds to these two lies in files of its own, beside the first one.
+        "price panel": market.panel_path.parent,
+        "features": market.features_path.parent,
         "evaluation": report,
         "drift": market.drift_path,
         "signals": market.folder / "signals",

@@ -25,7 +25,7 @@ _UNITS: dict[Unit, str] = {
 }
 _SOURCE = models.DataSourceRef(type_val="prometheus", uid="${datasource}")
 """A variable of the dashboard: whoever imports it picks the Prometheus, and no address is in the file."""
-_WIDTH, _HEIGHT, _COLUMNS = 6, 8, 24
+_HEIGHT, _COLUMNS = 8, 24
 
 
 def write_dashboards(boards: tuple[Board, ...], folder: Path) -> tuple[Path, ...]:
@@ -65,25 +65,14 @@ def render(board: Board) -> str:
         heading = dashboard.Row(row.title).id(number)
         made = made.with_row(heading.grid_pos(models.GridPos(h=1, w=_COLUMNS, x=0, y=top)))
         top += 1
-        widths = _widths(len(row.panels))
-        for place, panel in enumerate(row.panels):
-            number += 1
-            line, column = divmod(place, len(widths[0]) if widths else 1)
-            width = widths[line][column]
-            left = sum(widths[line][:column])
-            position = models.GridPos(h=_HEIGHT, w=width, x=left, y=top + line * _HEIGHT)
-            made = made.with_panel(_panel(panel, number).grid_pos(position))
-        top += len(widths) * _HEIGHT
+        for line in row.lines:
+            width = _COLUMNS // len(line)
+            for place, panel in enumerate(line):
+                number += 1
+                position = models.GridPos(h=_HEIGHT, w=width, x=place * width, y=top)
+                made = made.with_panel(_panel(panel, number).grid_pos(position))
+            top += _HEIGHT
     return json.dumps(made.build(), cls=JSONEncoder, indent=2, sort_keys=True) + "\n"
-
-
-def _widths(panels: int) -> list[list[int]]:
-    """Widths of the panels of a row, line by line: at most four beside each other, and no gap at the end of a line."""
-    most = _COLUMNS // _WIDTH
-    lines = -(-panels // most)
-    each = -(-panels // lines)
-    counts = [min(each, panels - line * each) for line in range(lines)]
-    return [[_COLUMNS // count] * count for count in counts]
 
 
 def _to_the_others() -> Any:

@@ -15,6 +15,7 @@ Kind = Literal["series", "now"]
 
 Color = Literal["green", "orange", "red", "blue"]
 
+_MOST_BESIDE = 4
 _NAME = re.compile(r"(?<![\w:.])[A-Za-z_:][A-Za-z0-9_:]*")
 _STRING, _BRACES, _DURATION = re.compile(r'"[^"]*"'), re.compile(r"\{[^}]*\}"), re.compile(r"\[[^\]]*\]")
 _GROUPING = re.compile(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)")
@@ -93,7 +94,7 @@ class Panel:
 
     def color(self, value: float) -> Color:
         """The colour of a value."""
-        reached = [color for start, color in self.thresholds if value >= start]
+        reached: list[Color] = [color for start, color in self.thresholds if value >= start]
         return reached[-1] if reached else self.base
 
 
@@ -103,6 +104,13 @@ class Row:
 
     title: str
     panels: tuple[Panel, ...]
+
+    @property
+    def lines(self) -> tuple[tuple[Panel, ...], ...]:
+        """The panels line by line: at most four beside each other, and no line much shorter than the one above it."""
+        count = -(-len(self.panels) // _MOST_BESIDE)
+        each = -(-len(self.panels) // count) if count else 1
+        return tuple(self.panels[start : start + each] for start in range(0, len(self.panels), each))
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,25 @@
 """The board of models and risk: whether forecasts are still as good as they claim to be."""
 
-from financial_assets.monitoring.boards.panel import Board, Query, Row, now, series
+from financial_assets.monitoring.boards.panel import Board, Panel, Query, Row, now, series
 
 _TAIL = "{{model_name}}, {{horizon_sessions}} d, {{side}} {{level}}"
+
+
+def _share(span: str, horizon: int, remark: str) -> Panel:
+    """How often losses were beyond the 95 % value at risk; 99 % is seen in the breaches: its shares move in jumps."""
+    tail = f'{{side="lower", horizon_sessions="{horizon}", level="0.95"}}'
+    ratio = "financial_assets_var_breach_ratio"
+    return series(
+        f"Losses beyond the 95 % value at risk, {span}",
+        f"Share of outcomes with a larger loss and its 95 % interval, beside the promised share. {remark}",
+        Query(f"{ratio}{tail}", "{{model_name}}"),
+        Query(f"{ratio}_lower{tail}", "lower, {{model_name}}"),
+        Query(f"{ratio}_upper{tail}", "upper, {{model_name}}"),
+        Query(f"max(financial_assets_var_promised_breach_ratio{tail})", "promised"),
+        unit="ratio",
+        lowest=0,
+    )
+
 
 BOARD = Board(
     name="model-risk",
@@ -54,51 +71,8 @@ BOARD = Board(
                     Query("financial_assets_var_breaches / financial_assets_var_expected_breaches", _TAIL),
                     thresholds=((0, "green"), (1.5, "orange"), (2, "red")),
                 ),
-                series(
-                    "Share beyond the lower value at risk, one session",
-                    "Share of outcomes beyond it with its 95 % interval, beside the promised share. The interval "
-                    "should contain the promise.",
-                    Query(
-                        'financial_assets_var_breach_ratio{side="lower", horizon_sessions="1"}',
-                        "{{model_name}} {{level}}",
-                    ),
-                    Query(
-                        'financial_assets_var_breach_ratio_lower{side="lower", horizon_sessions="1"}',
-                        "lower, {{model_name}} {{level}}",
-                    ),
-                    Query(
-                        'financial_assets_var_breach_ratio_upper{side="lower", horizon_sessions="1"}',
-                        "upper, {{model_name}} {{level}}",
-                    ),
-                    Query(
-                        'max by (level) (financial_assets_var_promised_breach_ratio{horizon_sessions="1"})',
-                        "promised, {{level}}",
-                    ),
-                    unit="ratio",
-                    lowest=0,
-                ),
-                series(
-                    "Share beyond the lower value at risk, five sessions",
-                    "The same over five sessions; outcomes overlap, so that the intervals are wider.",
-                    Query(
-                        'financial_assets_var_breach_ratio{side="lower", horizon_sessions="5"}',
-                        "{{model_name}} {{level}}",
-                    ),
-                    Query(
-                        'financial_assets_var_breach_ratio_lower{side="lower", horizon_sessions="5"}',
-                        "lower, {{model_name}} {{level}}",
-                    ),
-                    Query(
-                        'financial_assets_var_breach_ratio_upper{side="lower", horizon_sessions="5"}',
-                        "upper, {{model_name}} {{level}}",
-                    ),
-                    Query(
-                        'max by (level) (financial_assets_var_promised_breach_ratio{horizon_sessions="5"})',
-                        "promised, {{level}}",
-                    ),
-                    unit="ratio",
-                    lowest=0,
-                ),
+                _share("one session", 1, "The interval should contain the promise."),
+                _share("five sessions", 5, "Outcomes of five sessions overlap, so that the intervals are wider."),
                 now(
                     "Rejected tails",
                     "Tails of single tickers whose back-test is rejected after adjustment for their number. Above 0 "
