@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from financial_assets.cli import examples
-from financial_assets.errors import NotReadyError
+from financial_assets.errors import NotReadyError, PrometheusError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,7 +85,6 @@ def _watch(board: Board, client: PrometheusClient, console: Console, refresh_s: 
     from rich.text import Text
 
     from financial_assets.monitoring.boards.terminal import draw
-    from financial_assets.monitoring.prometheus import PrometheusError
 
     others = ", ".join(other for other in NAMES if other != board.name)
 

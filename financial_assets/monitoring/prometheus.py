@@ -8,13 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from financial_assets.errors import MonitoringError
+from financial_assets.errors import PrometheusError
 from financial_assets.monitoring import own_service
 from financial_assets.redaction import conceal
-
-
-class PrometheusError(MonitoringError):
-    """Prometheus is not reachable, does not answer in time, or refuses the query."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +53,7 @@ class PrometheusClient:
         Raises
         ------
         PrometheusError
-            See the class.
+            Prometheus is not reachable, does not answer in time, or refuses the query.
         """
         found = self._ask("query", {"query": promql}, "vector")
         return tuple(one for row in found if (one := _series(row["metric"], [row["value"]])).times)
@@ -68,7 +64,7 @@ class PrometheusClient:
         Raises
         ------
         PrometheusError
-            See the class.
+            Prometheus is not reachable, does not answer in time, or refuses the query.
         """
         asked = {"query": promql, "start": f"{start:.3f}", "end": f"{end:.3f}", "step": f"{step:g}"}
         found = self._ask("query_range", asked, "matrix")

@@ -11,8 +11,7 @@ from pathlib import Path
 import yaml
 from prometheus_client.core import Metric
 
-from financial_assets.errors import OrchestrationError
-from financial_assets.monitoring.exported.source import NotMadeYetError
+from financial_assets.errors import NotMadeYetError, OrchestrationError
 from financial_assets.monitoring.families import gauge
 
 LOOK_BACK = timedelta(days=30)

@@ -16,9 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from financial_assets.cli.main import main
+from financial_assets.errors import PrometheusError
 from financial_assets.monitoring.boards import BOARDS
 from financial_assets.monitoring.boards.terminal import BARS, WIDTH, sparkline
-from financial_assets.monitoring.prometheus import PrometheusClient, PrometheusError
+from financial_assets.monitoring.prometheus import PrometheusClient
 
 NOW = 1_700_000_000.0
 

@@ -13,12 +13,12 @@ import pandas as pd
 import pytest
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from financial_assets.errors import LogNotFoundError, MonitoringError
+from financial_assets.errors import LogNotFoundError, MonitoringError, NotMadeYetError
 from financial_assets.monitoring.drift.detection import DriftReport
 from financial_assets.monitoring.exported.drift import drift_metrics, save_drift
 from financial_assets.monitoring.exported.evaluation import EvaluationMetrics
 from financial_assets.monitoring.exported.prices import freshness_metrics, price_metrics
-from financial_assets.monitoring.exported.source import NotMadeYetError, Source
+from financial_assets.monitoring.exported.source import Source
 from financial_assets.monitoring.metrics import ExperimentCollector
 from tests.monitoring.exported_doubles import DAYS, NOW, stored_prices
 

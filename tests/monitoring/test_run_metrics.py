@@ -8,8 +8,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from financial_assets.errors import OrchestrationError
-from financial_assets.monitoring.exported.source import NotMadeYetError
+from financial_assets.errors import NotMadeYetError, OrchestrationError
 from financial_assets.workflows.dagster_runs import LOOK_BACK, run_metrics
 from tests.monitoring.test_exported import Values, values
 

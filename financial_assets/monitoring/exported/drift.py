@@ -11,9 +11,8 @@ import pandas as pd
 from prometheus_client.core import Metric
 
 from financial_assets.atomic import atomic_write_text
-from financial_assets.errors import MonitoringError
+from financial_assets.errors import MonitoringError, NotMadeYetError
 from financial_assets.monitoring.drift.detection import LOSS, DriftReport
-from financial_assets.monitoring.exported.source import NotMadeYetError
 from financial_assets.monitoring.families import gauge
 
 _STREAM = ("model_name", "stream")

@@ -14,9 +14,8 @@ from typing import Any
 import pandas as pd
 from prometheus_client.core import Metric
 
-from financial_assets.errors import MonitoringError
+from financial_assets.errors import MonitoringError, NotMadeYetError
 from financial_assets.experiment.evaluation.var_backtest import FAMILY_ALPHA
-from financial_assets.monitoring.exported.source import NotMadeYetError
 from financial_assets.monitoring.families import Values, gauge
 
 _TAIL = ("model_name", "horizon_sessions", "side", "level")

@@ -9,10 +9,10 @@ from pathlib import Path
 import pandas as pd
 from prometheus_client.core import Metric
 
+from financial_assets.errors import NotMadeYetError
 from financial_assets.market.freshness import overdue
 from financial_assets.market.index.coverage import Coverage
 from financial_assets.market.quality.notes import QualityNote
-from financial_assets.monitoring.exported.source import NotMadeYetError
 from financial_assets.monitoring.families import gauge
 
 _OUTCOMES = ("waits", "left out", "suspicious", "repaired")

@@ -8,13 +8,9 @@ from dataclasses import dataclass, field
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from financial_assets.errors import FinancialAssetsError, MonitoringError
+from financial_assets.errors import FinancialAssetsError, NotMadeYetError
 
 _log = logging.getLogger(__name__)
-
-
-class NotMadeYetError(MonitoringError):
-    """A part of the state does not exist yet; the message says what makes it."""
 
 
 @dataclass
