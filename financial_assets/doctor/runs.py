@@ -7,9 +7,9 @@ from contextlib import chdir
 from pathlib import Path
 
 from financial_assets.doctor.walk import Checked, LayerError
+from financial_assets.installation.dagster_instance import instance_home, instance_places
 from financial_assets.tracking import MlflowTracker, ModelVersion, owner_is_alive
 from financial_assets.tracking.owners import describe_owner, owner_state
-from financial_assets.workflows.dagster_runs import instance_home, instance_places
 
 _SHOWN = 5
 _LONGEST = 500

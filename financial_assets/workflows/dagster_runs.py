@@ -1,17 +1,16 @@
-"""Runs of Dagster as metrics, and where an instance keeps the record of its runs."""
+"""Runs of Dagster as metrics: how long they take, and how they end."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import chdir
 from datetime import datetime, timedelta
 from pathlib import Path
 
-import yaml
 from prometheus_client.core import Metric
 
 from financial_assets.errors import NotMadeYetError, OrchestrationError
+from financial_assets.installation.dagster_instance import instance_home, instance_places, sqlite_folder
 from financial_assets.monitoring.families import gauge
 
 LOOK_BACK = timedelta(days=30)
@@ -22,34 +21,6 @@ _JOB = ("job_name",)
 _SINGLE = "__ASSET_JOB"
 """Dagster's name for the materialization of chosen assets."""
 _LONGEST = 300
-
-
-def instance_home() -> Path | None:
-    """Where `financial-assets run` looks: ``DAGSTER_HOME``, or the current folder; ``None`` without dagster.yaml."""
-    home = Path(os.environ.get("DAGSTER_HOME") or Path.cwd())
-    return home if (home / "dagster.yaml").is_file() else None
-
-
-def instance_places(home: Path) -> list[Path]:
-    """Folders in which runs have left their record.
-
-    Dagster resolves a relative ``base_dir`` from the current folder of each process, not from ``DAGSTER_HOME``. Runs
-    started elsewhere would not be seen, and opening the instance would create another, empty one here.
-    """
-    base = _sqlite_folder(home)
-    if base is None or Path(base).is_absolute():
-        return [home]
-    places = dict.fromkeys((Path.cwd(), home.resolve()))
-    return [place for place in places if (place / base).is_dir()] or [home]
-
-
-def _sqlite_folder(home: Path) -> str | None:
-    """Where an instance that keeps its runs in SQLite has its files, as its configuration says it."""
-    try:
-        base = yaml.safe_load((home / "dagster.yaml").read_text())["storage"]["sqlite"]["base_dir"]
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
-        return None  # another database, or a damaged file, of which Dagster itself says what is wrong
-    return base if isinstance(base, str) else None
 
 
 def run_metrics(now: datetime) -> Iterator[Metric]:
@@ -70,7 +41,7 @@ def run_metrics(now: datetime) -> Iterator[Metric]:
     home = instance_home()
     if home is None:
         raise NotMadeYetError("DAGSTER_HOME is not set, and this folder has no dagster.yaml")
-    base, places = _sqlite_folder(home), instance_places(home)
+    base, places = sqlite_folder(home), instance_places(home)
     # Dagster would make what it does not find, and reading must not.
     if base is not None and not any((place / base).is_dir() for place in places):
         raise NotMadeYetError(f"the Dagster instance of {home} has not run anything")
