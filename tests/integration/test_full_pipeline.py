@@ -27,6 +27,7 @@ import httpx
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from click.testing import Result
 from write_metrics import metrics_page
 
@@ -99,6 +100,11 @@ class World:
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     home = share_thresholds(tmp_path_factory.mktemp("home"), tmp_path_factory)
     folder = tmp_path_factory.mktemp("instance")
+    # A busy machine is no reason to roll back: without a challenger there would be no question to show.
+    rules = yaml.safe_load((ROOT / "financial_assets" / "experiment" / "plan" / "policy.yaml").read_text())
+    rules["guardrails"]["latency_objective_s"] = 5.0
+    policy = tmp_path_factory.mktemp("policy") / "policy.yaml"
+    policy.write_text(yaml.safe_dump(rules))
     settings = {
         "FINANCIAL_ASSETS_HOME": str(home),
         "DAGSTER_HOME": str(folder),
@@ -107,6 +113,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         "SIMULATED_SESSIONS": "1000",
         "REPLAY_SESSIONS": str(REPLAYED),
         "MAX_EPOCHS": "2",
+        "ROLLOUT_POLICY": str(policy),
         "PROGRESS": "false",
         "OMP_NUM_THREADS": "1",
     }
