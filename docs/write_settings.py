@@ -22,6 +22,7 @@ _TITLES = {
     "BusinessSettings": "What a promotion is worth",
     "OrderSettings": "Orders and the paper book",
     "RetrainingSettings": "Retraining",
+    "MonitoringSettings": "Metrics",
     "NotificationSettings": "Notifications",
     "ApiSettings": "Signals and risk over HTTP",
     "Settings": "State",

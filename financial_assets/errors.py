@@ -39,7 +39,10 @@
     │   └── ReplayError          a replay cannot continue
     ├── OrchestrationError       a run of Dagster cannot be judged or must not continue
     └── MonitoringError          what is watched cannot be judged: too short, not finite, contradictory
-        └── AlertsError          Alertmanager cannot be reached, or its answer is not a list of alerts
+        ├── NotificationError    a notification was not delivered, or may not have been
+        ├── AlertsError          Alertmanager cannot be reached, or its answer is not a list of alerts
+        ├── PrometheusError      Prometheus cannot be reached, or refuses a query
+        └── NotMadeYetError      a part of the state that is exported does not exist yet
 
 Messages name the cause, the place, and the setting or command that fixes it. They never hold a password.
 """
@@ -296,3 +299,11 @@ class NotificationError(MonitoringError):
 
 class AlertsError(MonitoringError):
     """Alertmanager cannot be reached, or its answer is not a list of alerts."""
+
+
+class PrometheusError(MonitoringError):
+    """Prometheus is not reachable, does not answer in time, or refuses the query."""
+
+
+class NotMadeYetError(MonitoringError):
+    """A part of the state that is exported does not exist yet; the message says what makes it."""

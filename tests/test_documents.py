@@ -12,6 +12,7 @@ import click
 import pytest
 
 from financial_assets.cli.main import main
+from financial_assets.monitoring.boards import BOARDS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -87,7 +88,8 @@ def test_the_page_of_price_files_is_up_to_date():
 
 def test_pictures_are_small():
     sizes = {path.name: path.stat().st_size for path in (ROOT / "docs" / "images").iterdir()}
-    assert set(sizes) == {"graph.png", "report.png"}
+    boards = {f"dashboard-{board.name}.png" for board in BOARDS}
+    assert set(sizes) == {"graph.png", "report.png", *boards}
     assert max(sizes.values()) < 150_000
 
 

@@ -149,6 +149,7 @@ NOT_CARRIED = {
     *ApiSettings.model_fields,  # of a process of its own: tests/api
     "financial_assets_home",
     "price_files",
+    "prometheus_url",  # of a command: tests/monitoring/test_dashboard_command.py
     "sensor_interval",
     "serving_target",
     "universe_file",

@@ -28,7 +28,7 @@ class Metrics:
         )
         self.session = Gauge(
             "financial_assets_api_session_timestamp_seconds",
-            "Session that is served, as the start of its day in UTC; 0 while none can be",
+            "Session that is served, as the start of its day in UTC; 0 while no signals of the current one can be",
             registry=self.registry,
         )
         self.loads = Counter(

@@ -21,6 +21,7 @@ from financial_assets.monitoring.drift.streams import (
     feature_means,
     served_excess_loss,
 )
+from financial_assets.monitoring.exported.drift import save_drift
 from financial_assets.resources import ABTest, Market, Models
 
 _CHECK = "no_drift"
@@ -69,6 +70,7 @@ def drift(context: dg.AssetExecutionContext, market: Market, models: Models, ab_
         loss=served_excess_loss(direct, champion, panel, reference.majority_up),
         folder=market.folder / "drift" / "thresholds",
     )
+    save_drift(report, champion.model, market.drift_path)
     context.log.info(_sentence(report, champion.model))
     return dg.MaterializeResult(
         check_results=[drift_check(report, champion.model)],

@@ -165,15 +165,20 @@ def _print_state_folder(settings: Settings) -> None:
 def exporter(port: int, host: str, window: int) -> None:
     """Serve Prometheus metrics of the experiment until Ctrl-C.
 
-    They are read from the prediction log at each scrape.
+    They are read from the prediction log and the state folder at each scrape; docs/dashboards.md lists them.
     """
     installation = open_configured()
     from financial_assets.monitoring.exporter import run_exporter
     from financial_assets.monitoring.metrics import ExperimentCollector, open_log
+    from financial_assets.workflows.exported_state import state_sources
 
     log_url, panel, switch = installation.settings.log_url, installation.market.panel, installation.trading.switch
     collector = ExperimentCollector(
-        lambda: open_log(log_url), panel, window=window, halted=lambda: switch.halt_in_force() is not None
+        lambda: open_log(log_url),
+        panel,
+        further=state_sources(installation),
+        window=window,
+        halted=lambda: switch.halt_in_force() is not None,
     )
     run_exporter(collector, port, click.echo, host=host)
 

@@ -6,9 +6,10 @@ at once. Every finding names the page of its alert.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import httpx
 import pandas as pd
 import sqlalchemy as sa
 
@@ -18,6 +19,7 @@ from financial_assets.errors import FinancialAssetsError
 from financial_assets.experiment.prediction_log import schema
 from financial_assets.experiment.prediction_log.reader import LogReader
 from financial_assets.market.panel import PricePanel
+from financial_assets.monitoring.exported.source import Source
 from financial_assets.monitoring.metrics import ExperimentCollector
 
 RUNBOOKS = "docs/runbooks"
@@ -35,7 +37,14 @@ class Symptom:
     detail: str
 
 
-def check_alerts(log_url: str, panel: Callable[[], PricePanel], now: pd.Timestamp | None = None) -> Checked[None]:
+def check_alerts(
+    log_url: str,
+    panel: Callable[[], PricePanel],
+    now: pd.Timestamp | None = None,
+    *,
+    state: Sequence[Source] = (),
+    interface: str | None = None,
+) -> Checked[None]:
     """No condition of an alert holds; those that do deserve a look and break no layer.
 
     Parameters
@@ -46,10 +55,15 @@ def check_alerts(log_url: str, panel: Callable[[], PricePanel], now: pd.Timestam
         Prices up to the market clock.
     now
         UTC instant; default: the present.
+    state
+        What the exporter reads besides the log.
+    interface
+        URL of the HTTP interface beside the plane; ``None``: none runs.
     """
     instant = pd.Timestamp.now(tz="UTC") if now is None else now
     try:
-        symptoms = [*_of_requests(log_url, instant), *_of_metrics(log_url, panel, instant)]
+        symptoms = [*_of_requests(log_url, instant), *_of_metrics(log_url, panel, instant, state)]
+        symptoms += _of_interface(interface) if interface else ()
     except FinancialAssetsError as error:
         raise LayerError(str(error), f"{RUNBOOKS}/exporter-down.md") from error
     if not symptoms:
@@ -88,10 +102,12 @@ def _of_requests(log_url: str, now: pd.Timestamp) -> Iterator[Symptom]:
             yield Symptom("HighResponseTime", f"p95 of {model} in {experiment} is {p95:.3f} s over a week")
 
 
-def _of_metrics(log_url: str, panel: Callable[[], PricePanel], now: pd.Timestamp) -> Iterator[Symptom]:
+def _of_metrics(
+    log_url: str, panel: Callable[[], PricePanel], now: pd.Timestamp, state: Sequence[Source]
+) -> Iterator[Symptom]:
     """What the exporter's gauges say."""
     with LogReader(reading_engine(log_url)) as reader:
-        families = list(ExperimentCollector(lambda: reader, panel, now=lambda: now).collect())
+        families = list(ExperimentCollector(lambda: reader, panel, further=state, now=lambda: now).collect())
     alphas = {
         sample.labels["experiment"]: sample.value
         for family in families
@@ -102,6 +118,8 @@ def _of_metrics(log_url: str, panel: Callable[[], PricePanel], now: pd.Timestamp
         labels, value = sample.labels, sample.value
         if sample.name == "ab_test_exporter_up" and value == 0:
             yield Symptom("ExporterDown", f"its {labels['source']} cannot be read")
+        elif sample.name == "financial_assets_source_up" and value == 0:
+            yield Symptom("StateUnreadable", f"its part {labels['source']} cannot be read")
         elif sample.name == "ab_test_accuracy_advantage_upper" and value < 0:
             yield Symptom(
                 "ModelAccuracyDegraded", f"{labels['model_name']} is worse than the majority class ({value:.1f} points)"
@@ -110,3 +128,15 @@ def _of_metrics(log_url: str, panel: Callable[[], PricePanel], now: pd.Timestamp
             yield Symptom("TrafficMismatch", f"{labels['experiment']} is not split as weighted (p = {value:.2g})")
         elif sample.name == "ab_test_sessions_since_last_prediction" and value > 0:
             yield Symptom("NoPredictions", f"{value:.0f} sessions have closed since the last answer")
+
+
+def _of_interface(url: str) -> Iterator[Symptom]:
+    """Whether the HTTP interface has signals of the current session."""
+    try:
+        answer = httpx.get(f"{url}/readyz", timeout=10, trust_env=False)
+        problems = answer.json()["problems"]
+    except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+        yield Symptom("ApiSessionStale", f"{url} does not answer ({error!r})")
+        return
+    if problems:
+        yield Symptom("ApiSessionStale", f"{url}: {problems[0]}")

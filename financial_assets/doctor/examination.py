@@ -90,7 +90,7 @@ def examine() -> tuple[Finding, ...]:
     walk.step(
         "alerts",
         "",
-        lambda i, _log, _bars: _check_alerts(i.settings.log_url, i.market),
+        lambda i, _log, _bars: _check_alerts(i),
         *("settings", "prediction log", "price store"),
     )
     return tuple(walk.findings)
@@ -103,8 +103,16 @@ def _check_state_files(market: MarketState, models: ModelStore, ab_test: ABTestS
     return check_state_files(market, models, ab_test)
 
 
-def _check_alerts(log_url: str, market: MarketState) -> Checked[None]:
+def _check_alerts(installation: Installation) -> Checked[None]:
     # Intervals need scipy: imported when this layer is reached.
+    from financial_assets.api.local import running_url
     from financial_assets.doctor.alerts import check_alerts
+    from financial_assets.workflows.exported_state import state_sources
 
-    return check_alerts(log_url, market.panel)
+    settings = installation.settings
+    return check_alerts(
+        settings.log_url,
+        installation.market.panel,
+        state=state_sources(installation),
+        interface=running_url(settings.home),
+    )

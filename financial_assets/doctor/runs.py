@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from contextlib import chdir
 from pathlib import Path
 
-import yaml
-
 from financial_assets.doctor.walk import Checked, LayerError
+from financial_assets.installation.dagster_instance import instance_home, instance_places
 from financial_assets.tracking import MlflowTracker, ModelVersion, owner_is_alive
 from financial_assets.tracking.owners import describe_owner, owner_state
 
@@ -24,12 +22,12 @@ _REMEDY = (
 def check_dagster() -> Checked[None]:
     """The instance can be read; its dead runs are ended as FAILED, and none that cannot be judged is left open.
 
-    Where no ``dagster.yaml`` is (see ``_home``) there is no instance, and nothing to examine.
+    Where no ``dagster.yaml`` is (see ``instance_home``) there is no instance, and nothing to examine.
     """
-    home = _home()
+    home = instance_home()
     if home is None:
         return Checked(None, "no Dagster instance here: DAGSTER_HOME is not set, and this folder has no dagster.yaml")
-    results = [_examine(home, place) for place in _places(home)]
+    results = [_examine(home, place) for place in instance_places(home)]
     remedies = dict.fromkeys(result.remedy for result in results if result.remedy)
     return Checked(None, "; ".join(result.detail for result in results), "; ".join(remedies))
 
@@ -74,25 +72,3 @@ def end_tracked_runs(
         return checked
     detail = f"{checked.detail}; {ended} runs whose process no longer exists were ended as KILLED"
     return Checked(checked.value, detail, checked.remedy)
-
-
-def _home() -> Path | None:
-    """Where `financial-assets run` looks: ``DAGSTER_HOME``, or the current folder; ``None`` without dagster.yaml."""
-    home = Path(os.environ.get("DAGSTER_HOME") or Path.cwd())
-    return home if (home / "dagster.yaml").is_file() else None
-
-
-def _places(home: Path) -> list[Path]:
-    """Folders in which runs have left their record.
-
-    Dagster resolves a relative ``base_dir`` from the current folder of each process, not from ``DAGSTER_HOME``. Runs
-    started elsewhere would not be seen, and opening the instance would create another, empty one here.
-    """
-    try:
-        base = yaml.safe_load((home / "dagster.yaml").read_text())["storage"]["sqlite"]["base_dir"]
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
-        base = None  # another database, or a damaged file, of which Dagster itself says what is wrong
-    if not isinstance(base, str) or Path(base).is_absolute():
-        return [home]
-    places = dict.fromkeys((Path.cwd(), home.resolve()))
-    return [place for place in places if (place / base).is_dir()] or [home]

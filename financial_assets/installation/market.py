@@ -132,7 +132,7 @@ class MarketState(TradingDays):
                 begins = outcome.prices.groupby("ticker")["date"].min() - REJUDGED
                 earlier = still_left_out(self._notes(), dict(begins), overrides)
                 notes = tuple(sorted((*earlier, *notes), key=lambda note: note.ticker))
-            atomic_write_text(self._notes_path, notes_to_json(notes))
+            atomic_write_text(self.notes_path, notes_to_json(notes))
         return outcome
 
     @property
@@ -140,7 +140,8 @@ class MarketState(TradingDays):
         return self.folder / "prices" / "clean_delivery.parquet"
 
     @property
-    def _notes_path(self) -> Path:
+    def notes_path(self) -> Path:
+        """What each ingestion notes about the quality of its bars."""
         return self.folder / "prices" / "quality.json"
 
     def waiting_tickers(self) -> tuple[str, ...]:
@@ -160,11 +161,11 @@ class MarketState(TradingDays):
         from financial_assets.market.quality.notes import notes_from_json
 
         try:
-            return notes_from_json(self._notes_path.read_text(encoding="utf-8"))
+            return notes_from_json(self.notes_path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return ()
         except ValueError as error:
-            raise MarketDataError(f"{self._notes_path} is damaged ({error}); materialize raw_prices again") from error
+            raise MarketDataError(f"{self.notes_path} is damaged ({error}); materialize raw_prices again") from error
 
     def clock_gap(self) -> ClockGap:
         """The market clock beside the newest bar."""
@@ -298,6 +299,11 @@ class MarketState(TradingDays):
     def features_path(self) -> Path:
         """Where ``features`` is kept."""
         return self.folder / "features" / "features.npz"
+
+    @property
+    def drift_path(self) -> Path:
+        """Where ``drift`` leaves its latest judgement, for the exporter."""
+        return self.folder / "drift" / "latest.json"
 
     def load_panel(self) -> PricePanel:
         """The materialized ``price_panel``; made anew where another run, on another session, has written it since."""

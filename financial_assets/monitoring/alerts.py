@@ -8,24 +8,21 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-import httpx
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, Field, TypeAdapter, ValidationError
 
 from financial_assets.errors import AlertsError
-from financial_assets.redaction import conceal, harmless, reveal, without_user
+from financial_assets.monitoring import own_service
+from financial_assets.redaction import conceal
 
 _ALERTS, _STATUS = "/api/v2/alerts", "/api/v2/status"
 _QUERY = {"active": "true", "silenced": "false", "inhibited": "false"}
 _MUTING_ROUTE = re.compile(r"^\s+(?:- )?(?:mute|active)_time_intervals:", re.MULTILINE)
 """Within a route; at the margin stand the definitions, which mute nothing by themselves."""
-_MOST_BYTES = 64 * 2**20
-"""Some 100,000 alerts; a longer answer does not come from a working Alertmanager."""
 
 
 # Read by Python, because pydantic would also take a number for an instant.
@@ -133,32 +130,10 @@ class AlertmanagerClient:
         return f"{doubt}: its configuration mutes by time, but Alertmanager {version} does not tell what; 0.28 does"
 
     def _get(self, path: str, parameters: Mapping[str, str]) -> bytes:
-        """The body. httpx limits each wait but not their sum, so a server that sends byte by byte is cut off here."""
-        deadline = time.monotonic() + self.timeout_s
-        content = bytearray()
-        # Sent apart from the address, which httpx writes into its log.
-        url, user = without_user(reveal(self.url))
-        name, _, password = user.partition(":")
-        login = httpx.BasicAuth(name, password) if user else None
-        try:
-            # Alertmanager belongs to our own service: no proxy from the environment may come between.
-            with (
-                httpx.Client(timeout=self.timeout_s, trust_env=False, verify=url.startswith("https:")) as client,
-                client.stream("GET", f"{url.rstrip('/')}{path}", params=parameters, auth=login) as response,
-            ):
-                if response.status_code != 200:
-                    raise self._error(f"it answered {response.status_code} {response.reason_phrase}")
-                for chunk in response.iter_bytes():
-                    content += chunk
-                    if len(content) > _MOST_BYTES:
-                        raise self._error(f"its answer is longer than {_MOST_BYTES:,} bytes")
-                    if time.monotonic() > deadline:
-                        raise self._error(f"its answer was not complete within {self.timeout_s:g} s")
-        except httpx.TimeoutException as error:
-            raise self._error(f"no answer within {self.timeout_s:g} s ({error!r})") from harmless(error)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise self._error(repr(error)) from harmless(error)
-        return bytes(content)
+        status, phrase, content = own_service.get(self.url, path, parameters, self.timeout_s, self._error)
+        if status != 200:
+            raise self._error(f"it answered {status} {phrase}")
+        return content
 
     def _error(self, problem: str) -> AlertsError:
         return AlertsError(

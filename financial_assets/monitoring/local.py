@@ -16,7 +16,15 @@ from financial_assets.errors import TargetError
 from financial_assets.folders import make_folder
 from financial_assets.monitoring.receivers import Receivers
 from financial_assets.serving.local import control
-from financial_assets.serving.local.layout import LOOPBACK, Layout, MonitoringPorts, Ports, pick_ports, read_ports
+from financial_assets.serving.local.layout import (
+    LOOPBACK,
+    ApiPort,
+    Layout,
+    MonitoringPorts,
+    Ports,
+    pick_ports,
+    read_ports,
+)
 from financial_assets.serving.local.processes.process import ProcessSpec, package_path
 
 _PROGRAMS = ("prometheus", "prometheus-alertmanager")  # of the Debian packages of the same names
@@ -64,7 +72,7 @@ def start(
     timeout_s
         Longest wait until all of it answers.
     further
-        Gives processes to keep alive beside these, from the plane's ports.
+        Gives processes to keep alive beside these, from the plane's ports; the one called ``api`` is scraped, too.
 
     Returns
     -------
@@ -85,14 +93,16 @@ def start(
             raise TargetError(f"no program {program}: install the Debian package of that name (apt install {program})")
         programs[program] = path
     layout = Layout(home)
-    control.start(
-        home,
-        timeout_s=timeout_s,
-        beside=lambda ports: (
-            *_prepare(layout, configuration, programs, ports, environment, receivers or Receivers(), interval),
-            *further(ports),
-        ),
-    )
+
+    def beside(ports: Ports) -> tuple[ProcessSpec, ...]:
+        others = tuple(further(ports))  # before the configuration, which names the ports that they have picked
+        has_api = any(process.name == "api" for process in others)
+        ours = _prepare(
+            layout, configuration, programs, ports, environment, receivers or Receivers(), interval, has_api=has_api
+        )
+        return (*ours, *others)
+
+    control.start(home, timeout_s=timeout_s, beside=beside)
     urls = running_urls(home)
     if not urls:
         raise TargetError(
@@ -120,17 +130,24 @@ def _prepare(
     environment: Mapping[str, str],
     receivers: Receivers,
     interval: str,
+    *,
+    has_api: bool = False,
 ) -> Sequence[ProcessSpec]:
     """Pick ports, write the configuration and return what to run."""
     folder = layout.monitoring
     make_folder(folder)
-    ports = pick_ports(layout.monitoring_ports_file, MonitoringPorts, asdict(plane).values())
+    api = read_ports(layout.api_port_file, ApiPort) if has_api else None
+    taken = (*asdict(plane).values(), *(asdict(api).values() if api else ()))
+    ports = pick_ports(layout.monitoring_ports_file, MonitoringPorts, taken)
     template = jinja2.Template((configuration / "prometheus.yml.j2").read_text(), undefined=jinja2.StrictUndefined)
     rendered = template.render(
         interval=interval,
         rules=str((configuration / "rules.yml").absolute()),
         exporter=f"{LOOPBACK}:{ports.exporter}",
         alertmanager=f"{LOOPBACK}:{ports.alertmanager}",
+        envoy=f"{LOOPBACK}:{plane.admin}",
+        mlserver=f"{LOOPBACK}:{plane.mlserver_metrics}",
+        api=f"{LOOPBACK}:{api.api}" if api else None,
     )
     atomic_write_text(folder / "prometheus.yml", rendered)
     # Holds passwords: the folder is its owner's alone.

@@ -1,4 +1,4 @@
-"""Prometheus metrics of the experiment, computed from the prediction log at each scrape.
+"""Prometheus metrics of the experiment, computed from the prediction log and the state folder at each scrape.
 
 Nothing is counted in memory: counters and histograms are totals over the log, so they survive a restart of the
 exporter, and a log that cannot be read yields an error, not the numbers of yesterday. Names are those of the original
@@ -8,7 +8,7 @@ system where their meaning is kept.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from financial_assets.experiment.prediction_log.reader import LogReader
 from financial_assets.market.calendar import sessions_closed
 from financial_assets.market.panel import PricePanel
 from financial_assets.monitoring.accuracy import rolling_accuracy
+from financial_assets.monitoring.exported.source import Source
 from financial_assets.monitoring.families import EXPERIMENT, accuracy, gauge, histogram, requests, traffic
 from financial_assets.monitoring.log_totals import LogTotals, read_totals
 from financial_assets.monitoring.questions import questions
@@ -72,6 +73,8 @@ class ExperimentCollector(Collector):
         reading the old one.
     panel
         Prices up to the market clock.
+    further
+        What else is read of the state, whether or not there is a log.
     window
         Sessions of the rolling accuracy.
     level
@@ -87,6 +90,7 @@ class ExperimentCollector(Collector):
         log: Callable[[], LogReader],
         panel: Callable[[], PricePanel],
         *,
+        further: Sequence[Source] = (),
         window: int = WINDOW,
         level: float = LEVEL,
         now: Callable[[], pd.Timestamp] = lambda: pd.Timestamp.now(tz="UTC"),
@@ -96,6 +100,7 @@ class ExperimentCollector(Collector):
             raise ValueError(f"window is {window}; an interval needs at least two sessions")
         self._open, self._panel, self._window, self._level, self._now = log, panel, window, level, now
         self._halted = halted
+        self._further = further
 
     def collect(self) -> Iterator[Metric]:
         """All families; of a source that cannot be read, only that it cannot."""
@@ -131,6 +136,13 @@ class ExperimentCollector(Collector):
             meaning = "1 while the kill switch is on: no orders, champion and traffic are frozen"
             yield GaugeMetricFamily("financial_assets_trading_halted", meaning, value=float(self._halted()))
         yield from families
+        # Not in the family above: an unreadable part of the state does not make the experiment's alerts blind.
+        meaning = "1 if a part of the state could be read at this scrape; a part that is not made yet has no series"
+        further = GaugeMetricFamily("financial_assets_source_up", meaning, labels=["source"])
+        made = [family for source in self._further for family in source.collect(further)]
+        if further.samples:
+            yield further
+        yield from made
 
     def _from_outcomes(
         self, log: LogReader, epochs: tuple[WeightEpoch, ...], health: GaugeMetricFamily

@@ -24,6 +24,7 @@ from financial_assets.settings.base import LocalPath
 from financial_assets.settings.business import BusinessSettings
 from financial_assets.settings.experiment import ExperimentSettings
 from financial_assets.settings.market import MarketSettings
+from financial_assets.settings.monitoring import MonitoringSettings
 from financial_assets.settings.names import misspelt
 from financial_assets.settings.notifications import NotificationSettings
 from financial_assets.settings.orders import OrderSettings
@@ -45,6 +46,7 @@ class Settings(
     BusinessSettings,
     OrderSettings,
     RetrainingSettings,
+    MonitoringSettings,
     NotificationSettings,
     ApiSettings,
 ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -180,6 +181,27 @@ def test_a_new_session_is_served_once_its_signals_are_there(own_home: Installati
     session = write_signals(own_home)
     answer = client.get("/v1/signals/AAA").json()
     assert answer["as_of"] == f"{session:%Y-%m-%d}" > before
+
+
+def test_a_scrape_tells_of_the_session_as_it_is_now_though_nobody_asked(
+    own_home: Installation, open_client: Open
+) -> None:
+    client, market = open_client(own_home), own_home.market
+
+    def told() -> float:
+        (line,) = re.findall(
+            r"^financial_assets_api_session_timestamp_seconds (.+)$", client.get("/metrics").text, re.M
+        )
+        return float(line)
+
+    now = market.clock().now().timestamp()
+    assert told() == now
+    market.clock().advance_to(market.whole_panel().sessions[-2])  # type: ignore[attr-defined]
+    assert told() == 0
+    market.panel().save(market.panel_path)
+    later = write_signals(own_home).timestamp()
+    assert later > now
+    assert told() == later
 
 
 def test_signals_that_are_written_again_are_read_again(own_home: Installation, open_client: Open) -> None:

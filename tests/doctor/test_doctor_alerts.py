@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import NoReturn
 
 import pandas as pd
 import pytest
@@ -11,10 +15,12 @@ import sqlalchemy as sa
 import yaml
 
 from financial_assets.doctor.alerts import FEWEST_REQUESTS, MOST_FAILED, RUNBOOKS, SLOW_S, check_alerts, page_of
+from financial_assets.errors import MonitoringError
 from financial_assets.experiment.prediction_log import schema
 from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.market.panel import PricePanel
 from financial_assets.monitoring import local
+from financial_assets.monitoring.exported.source import Source
 from tests.monitoring.monitoring_doubles import BASELINE, ENHANCED, EXPERIMENT, arms, fill, panel
 
 ROOT = Path(__file__).parents[2]
@@ -117,6 +123,52 @@ def test_several_at_once_name_all_their_pages(world: World) -> None:
     detail, remedy = world.seen()
     assert detail.count("HighResponseTime") == 2
     assert remedy.count(".md") == detail.count(";") + 1
+
+
+def test_a_part_of_the_state_that_cannot_be_read(world: World) -> None:
+    def damaged() -> NoReturn:
+        raise MonitoringError("latest.json is damaged")
+
+    world.fill()
+    checked = check_alerts(world.url, world.panel, state=(Source("drift", damaged),))
+    assert checked.detail == "StateUnreadable: its part drift cannot be read"
+    assert checked.remedy == "see docs/runbooks/state-unreadable.md"
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ({"ready": True, "problems": []}, "no alert's condition holds"),
+        ({"ready": False, "problems": ["there are no signals of 2024-03-08"]}, "there are no signals of 2024-03-08"),
+        (["something else"], "does not answer"),
+    ],
+)
+def test_an_interface_without_signals_of_the_session(world: World, answer: object, said: str) -> None:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            assert self.path == "/readyz"
+            self.send_response(503 if "no signals" in str(answer) else 200)
+            self.end_headers()
+            self.wfile.write(json.dumps(answer).encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    world.fill()
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.handle_request)
+    thread.start()
+    try:
+        url = f"http://127.0.0.1:{server.server_port}"
+        checked = check_alerts(world.url, world.panel, interface=url)
+    finally:
+        thread.join()
+        server.server_close()
+    assert said in checked.detail
+    assert ("ApiSessionStale" in checked.detail) == (said != "no alert's condition holds")
+    gone = check_alerts(world.url, world.panel, interface=url)
+    assert "ApiSessionStale" in gone.detail
+    assert gone.remedy.endswith("/api-session-stale.md")
 
 
 def test_the_thresholds_are_those_of_the_rules() -> None:

@@ -1,18 +1,23 @@
 """The whole road from the command line, as CI and users run it: prices to report, twice, killed, and with a bad row.
 
 One home serves all tests, in the order of the story: a first run on several processes, killed while it replays; the
-run that finishes it in one process; another that has nothing to add; a day of ``daily``, the plane stopped before it.
+run that finishes it in one process; another that has nothing to add; a day of ``daily``, the plane stopped before it;
+and another under the eyes of Prometheus, whose answers fill every panel of the dashboards.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import pty
+import re
+import select
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,8 +27,11 @@ import httpx
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from click.testing import Result
+from write_metrics import metrics_page
 
+from financial_assets.api.local import beside_the_plane
 from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.experiment.prediction_log.schema import QUANTILE_5D_COLUMNS
 from financial_assets.market.clock import HistoricalClock
@@ -31,18 +39,23 @@ from financial_assets.market.panel import build_panel
 from financial_assets.market.sources.simulated import SimulatedMarket, SimulatedPrices
 from financial_assets.market.store import PriceStore
 from financial_assets.models.predictor import SERVED_LOOKBACK
+from financial_assets.monitoring import local
+from financial_assets.monitoring.boards import BOARDS, Query
+from financial_assets.monitoring.boards.panel import now
+from financial_assets.monitoring.prometheus import PrometheusClient
 from financial_assets.serving.bar_rules import OUTPUTS
 from financial_assets.serving.local import control
 from financial_assets.serving.local.target import LocalTarget
 from financial_assets.serving.signal_schema import FURTHER_COLUMNS
 from financial_assets.serving.signals import check_signals
+from financial_assets.settings import load_settings
 from financial_assets.tracking import ModelRegistry
 from financial_assets.tracking.owners import OWNER_PID
 from tests.in_process import execute_job, financial_assets
-from tests.integration import killing
+from tests.integration import killing, panels
 from tests.kept_thresholds import share_thresholds
 from tests.mlflow_store import client_of
-from tests.waiting import finish, run, wait_on
+from tests.waiting import finish, run, wait, wait_on
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1500)]
 
@@ -87,6 +100,11 @@ class World:
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     home = share_thresholds(tmp_path_factory.mktemp("home"), tmp_path_factory)
     folder = tmp_path_factory.mktemp("instance")
+    # A busy machine is no reason to roll back: without a challenger there would be no question to show.
+    rules = yaml.safe_load((ROOT / "financial_assets" / "experiment" / "plan" / "policy.yaml").read_text())
+    rules["guardrails"]["latency_objective_s"] = 5.0
+    policy = tmp_path_factory.mktemp("policy") / "policy.yaml"
+    policy.write_text(yaml.safe_dump(rules))
     settings = {
         "FINANCIAL_ASSETS_HOME": str(home),
         "DAGSTER_HOME": str(folder),
@@ -95,6 +113,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         "SIMULATED_SESSIONS": "1000",
         "REPLAY_SESSIONS": str(REPLAYED),
         "MAX_EPOCHS": "2",
+        "ROLLOUT_POLICY": str(policy),
         "PROGRESS": "false",
         "OMP_NUM_THREADS": "1",
     }
@@ -299,6 +318,122 @@ def test_the_doctor_finds_the_run_healthy_and_names_what_was_stopped(ran: World)
     assert (code, broken["first_broken"]) == (1, "serving target")
     states = {layer["layer"]: layer["state"] for layer in broken["layers"]}
     assert (states["artefacts"], states["gateway"]) == ("ok", "not reached")
+
+
+@pytest.fixture(scope="module")
+def monitored(ran: World) -> Iterator[PrometheusClient]:
+    """All that can be monitored runs, and has done a day's work under the eyes of the real Prometheus."""
+    control.stop(ran.home)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**ran.environment, "API_PORT": "0"}.items():
+            patch.setenv(name, value)
+        urls = local.start(
+            ran.home,
+            local.configuration_folder(),
+            environment={"FINANCIAL_ASSETS_HOME": str(ran.home)},
+            interval="5s",
+            further=beside_the_plane(load_settings()),
+        )
+    result = ran.execute("daily")
+    assert result.exit_code == 0, result.output[-4000:]
+    yield PrometheusClient(urls["prometheus"])
+    control.stop(ran.home)
+
+
+@pytest.mark.debian("prometheus")
+@pytest.mark.debian("prometheus-alertmanager")
+def test_every_panel_has_data_of_the_running_system(ran: World, monitored: PrometheusClient) -> None:
+    empty: list[tuple[str, str, str]] = []
+
+    def is_filled() -> bool:
+        empty[:] = panels.without_data(panels.ask_all(BOARDS, monitored))
+        return not empty
+
+    try:
+        wait("every panel has data", is_filled, poll_s=2)
+    finally:
+        assert empty == []  # names them
+    # Which panel would be empty is seen: a misspelt metric is, and is the only one.
+    misspelt = Query("ab_test_question_anwser", "{{question}}")
+    first, *rows = BOARDS[0].rows
+    wrong = replace(BOARDS[0], rows=(replace(first, panels=(*first.panels, now("Typo", "A typo.", misspelt))), *rows))
+    assert panels.without_data(panels.ask_all([wrong], monitored)) == [("ab-test", "Typo", misspelt.promql)]
+
+
+@pytest.mark.debian("prometheus")
+@pytest.mark.debian("prometheus-alertmanager")
+def test_panels_show_what_the_state_holds(ran: World, monitored: PrometheusClient) -> None:
+    def value(promql: str) -> float:
+        (series,) = monitored.now(promql)
+        return series.values[0]
+
+    # The clock is what a day moves last: whoever has seen it move has scraped all of the day.
+    clock = "financial_assets_market_clock_timestamp_seconds"
+    wait("the day is scraped", lambda: value(clock) == ran.clock().timestamp(), poll_s=1)
+    evaluation = json.loads((ran.home / "reports" / "ab-evaluation.json").read_text())
+    tail = next(one for one in evaluation["coverage"] if one["role"] == "champion" and one["horizon"] == 5)
+    labels = f'horizon_sessions="5", model_name="{tail["model"]}", side="{tail["side"]}", level="{tail["level"]:g}"'
+    assert value(f"financial_assets_var_breaches{{{labels}}}") == tail["beyond"]
+    assert value(f"financial_assets_var_breach_ratio{{{labels}}}") == pytest.approx(tail["share"]["estimate"])
+    assert value("sum(ab_test_requests_total)") == ran.counts()[0]
+    failed = sum(record.dagster_run.is_failure for record in ran.instance.get_run_records())
+    assert value('sum(financial_assets_runs{status="failed"})') == failed >= 1  # the one that was killed at first
+    with PredictionLog(f"sqlite:///{ran.home / 'predictions.db'}") as log:
+        assert value("sum(ab_test_decisions_total)") == len(log.decisions(EXPERIMENT))
+    # Every metric that a rule or a panel reads is one that somebody exposes, with a help text.
+    told = set(httpx.get(f"{monitored.url}/api/v1/metadata").json()["data"])
+    rules = (local.configuration_folder() / "rules.yml").read_text()
+    read = {*re.findall(r"\b(?:ab_test|financial_assets)_\w+", rules)}
+    read |= {name for board in BOARDS for panel in board.panels for query in panel.queries for name in query.metrics}
+    unknown = {name for name in read if not {name, re.sub(r"_(bucket|sum|count|total)$", "", name)} & told}
+    assert unknown <= {"up"}, "made by Prometheus itself"
+
+
+@pytest.mark.debian("prometheus")
+@pytest.mark.debian("prometheus-alertmanager")
+def test_the_manual_lists_every_metric_of_the_exporter(ran: World, monitored: PrometheusClient) -> None:
+    exposed = httpx.get(f"{local.running_urls(ran.home)['exporter']}/metrics", timeout=60).text
+    written = (ROOT / "docs" / "metrics.md").read_text()
+    assert written == metrics_page(exposed), "docs/write_metrics.py writes it anew"
+
+
+@pytest.mark.debian("prometheus")
+@pytest.mark.debian("prometheus-alertmanager")
+def test_the_terminal_shows_the_same_live_until_ctrl_c(ran: World, monitored: PrometheusClient) -> None:
+    printed = ran.ask("dashboard", "--once", "--board", "ab-test")
+    assert printed.exit_code == 0, printed.output
+    assert "direction:" in printed.output
+    assert "no data" not in printed.output
+    ours, theirs = pty.openpty()
+    command = "from financial_assets.cli.main import main; main()"
+    with subprocess.Popen(
+        [sys.executable, "-c", command, "dashboard", "--refresh", "1"],
+        env={**ran.environment, "TERM": "xterm", "COLUMNS": "160", "LINES": "60"},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+    ) as live:
+        os.close(theirs)
+        shown = b""
+
+        def is_drawn_twice() -> bool:
+            nonlocal shown
+            while select.select([ours], [], [], 0)[0]:
+                shown += os.read(ours, 65536)
+            return shown.count(b"again in 1 s") >= 2
+
+        # A second picture follows the first by itself.
+        wait_on(live, "two pictures", is_drawn_twice, log=lambda: shown.decode(errors="replace"))
+        live.send_signal(signal.SIGINT)
+        with suppress(OSError):  # EIO: the other end is closed
+            while os.read(ours, 65536):
+                pass
+        assert live.wait() == 0
+        assert live.stderr is not None
+        assert live.stderr.read() == b""
+    os.close(ours)
+    assert "Verdict" in shown.decode(errors="replace")
 
 
 def test_a_corrupted_row_stops_the_run_and_is_named(world: World, tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from dagster_postgres import DagsterPostgresStorage
 from dagster_postgres.utils import pg_url_from_config
 from sqlalchemy import create_engine
 
+from financial_assets.monitoring.boards import BOARDS, Board
+from financial_assets.monitoring.boards.grafana import render as rendered
 from financial_assets.serving.gitops.yaml_text import replace_resources
 from tests.k8s import k8s_access_rules as access
 from tests.k8s.k8s_objects import Object, instance, instance_files, of_kind, one
@@ -36,6 +38,15 @@ def test_alert_rules_are_those_of_the_laptop(render: Render) -> None:
     assert one(render("base"), "PrometheusRule", "financial-assets")["spec"] == rules
     made = runpy.run_path(str(ROOT / "deploy/prometheus/render_rule.py"))
     assert made["TARGET"].read_text() == made["render"](), "run deploy/prometheus/render_rule.py"
+
+
+@pytest.mark.parametrize("folder", ["base", "overlays/dev"])
+@pytest.mark.parametrize("board", BOARDS, ids=lambda board: board.name)
+def test_the_sidecar_of_grafana_finds_every_board(render: Render, folder: str, board: Board) -> None:
+    config = one(render(folder), "ConfigMap", f"grafana-{board.name}")
+    assert config["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert config["data"] == {f"{board.name}.json": rendered(board)}
+    assert len(config["data"][f"{board.name}.json"]) < 2**20, "etcd takes no larger object"
 
 
 @pytest.mark.parametrize("folder", ["base", "overlays/dev"])

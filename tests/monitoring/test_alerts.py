@@ -219,7 +219,7 @@ def test_a_server_that_says_nothing_is_given_up(alertmanager: FaultyAlertmanager
 
 
 def test_an_endless_answer_is_cut_off(alertmanager: FaultyAlertmanager, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("financial_assets.monitoring.alerts._MOST_BYTES", 1000)
+    monkeypatch.setattr("financial_assets.monitoring.own_service._MOST_BYTES", 1000)
     alertmanager.answer([row(number) for number in range(10)])
     with pytest.raises(AlertsError, match="longer than 1,000 bytes"):
         AlertmanagerClient(alertmanager.url).active()

@@ -30,11 +30,14 @@ Start = Callable[..., tuple[subprocess.Popen[str], str]]
 def start(tmp_path: Path) -> Iterator[Start]:
     """Starts exporters and gives their URLs; ends what a test leaves."""
     running: list[subprocess.Popen[str]] = []
+    without_instance = {name: value for name, value in os.environ.items() if name != "DAGSTER_HOME"}
 
     def begin(*arguments: str) -> tuple[subprocess.Popen[str], str]:
         process = subprocess.Popen(
             [sys.executable, "-c", "from financial_assets.cli.main import main; main()", "exporter", *arguments],
-            env={**os.environ, "FINANCIAL_ASSETS_HOME": str(tmp_path)},
+            # A folder without dagster.yaml, so that there are no runs to tell of.
+            env={**without_instance, "FINANCIAL_ASSETS_HOME": str(tmp_path)},
+            cwd=tmp_path,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from financial_assets.cli.main import main
@@ -65,6 +66,12 @@ def states(prometheus: str, name: str) -> Mapping[str, str]:
     return {a["labels"].get("model_name", ""): a["state"] for a in alerts if a["labels"]["alertname"] == name}
 
 
+def health(prometheus: str) -> Mapping[str, str]:
+    """Job -> whether its target was reached."""
+    targets = ask(f"{prometheus}/api/v1/targets")["data"]["activeTargets"]
+    return {target["labels"]["job"]: target["health"] for target in targets}
+
+
 @pytest.mark.integration
 @pytest.mark.debian("prometheus")
 @pytest.mark.debian("prometheus-alertmanager")
@@ -74,7 +81,7 @@ def test_predictions_that_are_wrong_reach_alertmanager_and_nobody_set_a_gauge(ho
     assert set(urls) == NAMES
     prometheus, alertmanager = urls["prometheus"], urls["alertmanager"]
 
-    wait(lambda: [t["health"] for t in ask(f"{prometheus}/api/v1/targets")["data"]["activeTargets"]] == ["up"])
+    wait(lambda: health(prometheus) == dict.fromkeys(("financial-assets", "envoy", "mlserver"), "up"))
     wait(lambda: states(prometheus, "ModelAccuracyDegraded") == {BASELINE: "firing"})
     found = ask(f"{prometheus}/api/v1/query?query=ab_test_model_accuracy")["data"]["result"]
     accuracy = {row["metric"]["model_name"]: float(row["value"][1]) for row in found}
@@ -123,8 +130,8 @@ def test_ports_are_kept_differ_from_the_planes_and_a_damaged_file_is_named(tmp_p
     layout = Layout(tmp_path)
     programs = {"prometheus": "p", "prometheus-alertmanager": "a"}
 
-    def prepare(plane: Ports) -> MonitoringPorts:
-        local._prepare(layout, local.configuration_folder(), programs, plane, {}, Receivers(), "15s")
+    def prepare(plane: Ports, *, has_api: bool = False) -> MonitoringPorts:
+        local._prepare(layout, local.configuration_folder(), programs, plane, {}, Receivers(), "15s", has_api=has_api)
         return MonitoringPorts(**json.loads((layout.root / "monitoring" / "ports.json").read_text()))
 
     plane = Ports(*range(1, 7))
@@ -132,6 +139,13 @@ def test_ports_are_kept_differ_from_the_planes_and_a_damaged_file_is_named(tmp_p
     assert prepare(plane) == first
     other = prepare(dataclasses.replace(plane, gateway=first.prometheus))
     assert first.prometheus not in dataclasses.astuple(other)
+    scraped = layout.root / "monitoring" / "prometheus.yml"
+    assert "desk-api" not in scraped.read_text()
+    # The port of the interface is not taken, and is scraped.
+    layout.api_port_file.write_text(json.dumps({"api": first.alertmanager}))
+    assert first.alertmanager not in dataclasses.astuple(prepare(plane, has_api=True))
+    (*_, last) = yaml.safe_load(scraped.read_text())["scrape_configs"]
+    assert last == {"job_name": "desk-api", "static_configs": [{"targets": [f"127.0.0.1:{first.alertmanager}"]}]}
     (layout.root / "monitoring" / "ports.json").write_text("{")
     with pytest.raises(TargetError, match=r"ports\.json is damaged"):
         prepare(plane)

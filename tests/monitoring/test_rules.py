@@ -11,8 +11,12 @@ from typing import Any
 import pytest
 import yaml
 
+from financial_assets.api.metrics import Metrics
 from financial_assets.experiment.prediction_log.log import PredictionLog
+from financial_assets.monitoring.exported.prices import price_metrics
+from financial_assets.monitoring.exported.source import Source
 from financial_assets.monitoring.metrics import ExperimentCollector
+from tests.monitoring.exported_doubles import NOW, stored_prices
 from tests.monitoring.monitoring_doubles import EXPERIMENT, arms, fill, panel
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "prometheus"
@@ -68,18 +72,25 @@ def test_each_alert_has_a_firing_and_a_silent_case_and_a_remedy(rule: dict[str, 
     assert set(rule["annotations"]) == {"summary", "description", "remedy", "runbook"}
 
 
-def test_the_rules_use_only_what_the_exporter_exposes(tmp_path: Path) -> None:
+NAMES = re.compile(r"\b(?:ab_test|financial_assets)_\w+")
+OF_PROMETHEUS = {"instance", "job"}
+"""Labels that it gives to each series itself."""
+
+
+def test_the_rules_use_only_what_exporter_and_interface_expose(tmp_path: Path) -> None:
     prices = panel(sessions=40, tickers=2)
     url = f"sqlite:///{tmp_path / 'predictions.db'}"
     with PredictionLog(url) as log:
         epoch = log.open_epoch(EXPERIMENT, arms(), "start", after=0)
         fill(log, epoch, prices, prices.sessions[20:39])
-    collector = ExperimentCollector(lambda: PredictionLog(url), lambda: prices)
-    exposed = {sample.name: set(sample.labels) for family in collector.collect() for sample in family.samples}
-    used = {name for rule in RULES for name in re.findall(r"\bab_test_\w+", rule["expr"])}
+    further = (Source("prices", lambda: price_metrics(stored_prices(tmp_path), NOW)),)
+    collector = ExperimentCollector(lambda: PredictionLog(url), lambda: prices, further=further)
+    families = [*collector.collect(), *Metrics().registry.collect()]
+    exposed = {sample.name: {*sample.labels, *OF_PROMETHEUS} for family in families for sample in family.samples}
+    used = {name for rule in RULES for name in NAMES.findall(rule["expr"])}
     assert used
     assert used <= set(exposed)
     for rule in RULES:
         grouped = {label.strip() for by in re.findall(r"by \(([^)]*)\)", rule["expr"]) for label in by.split(",")}
-        names = re.findall(r"\bab_test_\w+", rule["expr"])
+        names = NAMES.findall(rule["expr"])
         assert grouped <= set().union(*(exposed[name] for name in names)), rule["alert"]

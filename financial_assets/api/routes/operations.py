@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -53,5 +55,8 @@ async def docs(request: Request) -> Response:
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 async def metrics(request: Request) -> Response:
     """Prometheus metrics of this interface."""
+    # Which session is served is looked up when somebody asks for it; a scrape must not tell of the last time.
+    with suppress(FinancialAssetsError):  # then none can be served, which the gauge says
+        await sessions_of(request).current()
     found: Metrics = request.app.state.metrics
     return Response(found.exposition(), media_type=CONTENT_TYPE_LATEST)

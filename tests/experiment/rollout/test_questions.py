@@ -333,16 +333,45 @@ def test_prometheus_sees_each_question(log: PredictionLog) -> None:
     predict(log, {CHAMPION: 3.0})
     first = decisions(conduct, AFTER[-9])
     decisions(conduct)
-    found = {
-        (family.name, sample.labels["question"]): sample.value
+    families = {family.name: family for family in questions(log, [conduct.rollout.started()])}
+    found: dict[str, dict[str, float]] = {"direction": {}, "risk": {}}
+    for name, family in families.items():
+        for sample in family.samples if "question" in name else ():
+            found[sample.labels["question"]][name.removeprefix("ab_test_question_")] = sample.value
+    latest = {decision.question or "direction": decision for decision in log.decisions("ab-experiment")}
+    direction = latest["direction"]
+    for question, decision, answer, moves in (("direction", direction, 0.0, 1.0), ("risk", first[1], 1.0, 0.0)):
+        told = found[question]
+        plan = log.plan_of(decision)
+        assert plan is not None
+        assert (told["answer"], told["sessions"], told["moves_traffic"]) == (answer, decision.days, moves)
+        assert (told["planned_sessions"], told["ended"]) == (36.0, decision.ended)
+        left = 0 if decision.ended else sum(day > decision.days for day in plan.looks)
+        assert told["looks_left"] == left
+        assert (told["z"], told["z_boundary"]) == (decision.looks[-1].z, decision.looks[-1].boundary)
+        assert told["log10_e_value"] == pytest.approx(decision.always_on.log_e / np.log(10))
+        bounds = (decision.always_on.low, decision.estimate, decision.always_on.high)
+        assert (told["effect_lower"], told["effect"], told["effect_upper"]) == bounds
+        assert (told["detectable_effect"], told["plausible_effect"]) == (plan.detectable, plan.test.plausible_effect)
+        assert (told["alpha_spent"], told["alpha_planned"]) == (decision.alpha_spent, plan.alpha_planned)
+        assert told["promotion_probability"] == decision.looks[-1].conditional_power
+    assert latest["direction"].days == first[0].days + 3
+    counted = {sample.labels["action"]: sample.value for sample in families["ab_test_decisions"].samples}
+    taken = [decision.action for decision in log.decisions("ab-experiment")]
+    assert counted == {action: taken.count(action) for action in ("promote", "hold", "rollback")}
+    fired = {sample.labels["guardrail"]: sample.value for sample in families["ab_test_guardrail_fired"].samples}
+    assert fired == {rail.name: float(rail.fired) for rail in latest["direction"].guardrails}
+
+
+def test_before_the_first_decision_prometheus_sees_the_plan(log: PredictionLog) -> None:
+    conduct = begin(log, rules(RISK))
+    (plan, *_) = log.plans("ab-experiment", CHAMPION, CHALLENGER)
+    told = {
+        family.name.removeprefix("ab_test_question_"): sample.value
         for family in questions(log, [conduct.rollout.started()])
         for sample in family.samples
+        if sample.labels.get("question") == "direction"
     }
-    assert {name: value for (name, asked), value in found.items() if asked == "direction"} == {
-        "ab_test_question_answer": 0.0, "ab_test_question_sessions": first[0].days + 3,
-        "ab_test_question_planned_sessions": 36.0, "ab_test_question_moves_traffic": 1.0,
-    }  # fmt: skip
-    assert {name: value for (name, asked), value in found.items() if asked == "risk"} == {
-        "ab_test_question_answer": 1.0, "ab_test_question_sessions": first[1].days,
-        "ab_test_question_planned_sessions": 36.0, "ab_test_question_moves_traffic": 0.0,
-    }  # fmt: skip
+    assert (told["looks_left"], told["z_boundary"]) == (len(plan.looks), plan.boundaries[0])
+    assert told["alpha_spent"] == 0
+    assert {"z", "effect", "log10_e_value", "answer", "sessions"} & set(told) == set()

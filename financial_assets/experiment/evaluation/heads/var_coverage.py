@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pandas as pd
 
 from financial_assets.experiment.evaluation.skill import trading_grid
@@ -46,6 +47,8 @@ class TailCoverage:
         p-values of "as often as promised" and of "at unpredictable times", at a single look.
     frequency_holm
         The first, adjusted by Holm's method for the arm's tails and horizons.
+    beyond
+        Rows beyond the value at risk.
     """
 
     model: str
@@ -60,6 +63,7 @@ class TailCoverage:
     frequency: float | None = None
     independence: float | None = None
     frequency_holm: float | None = None
+    beyond: int = 0
 
     @property
     def promised(self) -> float:
@@ -118,7 +122,7 @@ def _of_arm(
             counts = int(known.any(axis=0).sum()), int(known.sum())
             if not known.any() and horizon > 1:  # an earlier model, or nothing is due
                 continue
-            tail = TailCoverage(model, role, horizon, side, confidence, *counts)
+            tail = TailCoverage(model, role, horizon, side, confidence, *counts, beyond=int(np.nansum(beyond)))
             # Each of the series of outcomes that do not overlap needs so many sessions.
             if min(int(known[:, start::horizon].any(axis=0).sum()) for start in range(horizon)) >= FEWEST_DAYS:
                 found = universe_coverage(beyond, tail.promised, horizon)
