@@ -1,6 +1,6 @@
 """What each layer of the serving path adds, and what the same layer adds to a constant, in one run and one thread.
 
-    python benchmarks/serving_latency.py [--onnx model.onnx --seconds 3 --batch 2000]
+    python benchmarks/serving_latency.py [--onnx model.onnx --seconds 3 --batch 2000 --only rows]
 
 starts a plane and its rivals in a temporary folder. The ways take turns after a few requests, so that a busy moment of
 the machine hits all of them. A layer adds the difference of two ways. The tenth percentile of each counts, as other
@@ -32,7 +32,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -45,6 +45,7 @@ from serving.rivals import GRAPH, MODEL, Rivals, running_rivals
 from financial_assets.serving.bar_rules import OUTPUTS
 from financial_assets.serving.client.transport import GrpcTransport, RestTransport
 from financial_assets.serving.local.control import start, stop
+from financial_assets.serving.local.layout import Ports
 from financial_assets.serving.local.target import LocalTarget
 from financial_assets.serving.manifests import experiment_manifest, model_manifest
 from financial_assets.serving.runtime import CHUNK_ROWS
@@ -56,6 +57,7 @@ DEADLINE_S = 120.0
 LEAST = 10  # requests of each way
 RESAMPLES = 400
 ROWS = 256  # of the smaller batch
+PARTS = ("requests", "rows", "batch")  # one request by each way; a row of a batch; ``--batch`` instruments
 PRIORITY = 10  # any: it is above all work without one
 
 
@@ -64,6 +66,7 @@ def main() -> int:
     parser.add_argument("--onnx", type=Path, help="artefact to serve (default: fresh weights, exported now)")
     parser.add_argument("--seconds", type=float, default=3.0, help="measuring time of each way")
     parser.add_argument("--batch", type=int, default=2000, help="instruments in the large call")
+    parser.add_argument("--only", choices=PARTS, nargs="+", default=PARTS, help="parts to measure (default: all)")
     options = parser.parse_args()
     claim_processor()
     with tempfile.TemporaryDirectory() as folder:
@@ -73,8 +76,7 @@ def main() -> int:
             (root / name).mkdir()
             (root / name / "model.onnx").write_bytes(content)
         try:
-            with running_rivals(root, root / SERVED / "model.onnx") as rivals:
-                measure(root, tuple(contents), rivals, options)
+            measure(root, tuple(contents), options)
         finally:
             stop(root / "home")
     return 0
@@ -98,40 +100,72 @@ def exported(root: Path, path: Path | None) -> dict[str, bytes]:
     return {SERVED: (path or root / "served.onnx").read_bytes(), EARLIER: (root / "earlier.onnx").read_bytes()}
 
 
-def measure(root: Path, names: tuple[str, ...], rivals: Rivals, options: argparse.Namespace) -> None:
+def measure(root: Path, names: tuple[str, ...], options: argparse.Namespace) -> None:
     target = LocalTarget(root / "home")
     split = experiment_manifest(default=SMALL, weights={SMALL: 100, SERVED: 0})
     target.apply([*(model_manifest(name, str(root / name)) for name in names), split])
-    ports, endpoint = start(root / "home"), target.endpoint()
-    bars, many = random_bars(1), random_bars(options.batch)
+    ports, routes = start(root / "home"), target.endpoint().routes
+    if "requests" in options.only:
+        envoy = next(process.pid for process in target.status().processes if process.name == "envoy")
+        assert envoy is not None
+        with running_rivals(root, root / SERVED / "model.onnx") as rivals:
+            measure_requests(root, ports, routes, envoy, rivals, options)
+    session = open_session(root / SERVED / "model.onnx")
+    if "rows" in options.only:
+        rows = {count: random_bars(count) for count in (1, ROWS)}
+        print_rows(
+            {
+                "onnxruntime": {count: partial(session.run, None, {"bars": bars}) for count, bars in rows.items()},
+                **{
+                    f"{protocol}, gateway": {
+                        count: way(ports.gateway, SERVED, bars, SERVED) for count, bars in rows.items()
+                    }
+                    for protocol, way in (("REST", rest), ("gRPC", grpc))
+                },
+            },
+            options.seconds,
+        )
+    if "batch" in options.only:
+        many = random_bars(options.batch)
+        print_batch(
+            {
+                "onnxruntime": partial(session.run, None, {"bars": many}),
+                f"onnxruntime, {CHUNK_ROWS} at a time": lambda: [
+                    session.run(None, {"bars": many[first : first + CHUNK_ROWS]})
+                    for first in range(0, len(many), CHUNK_ROWS)
+                ],
+                "MLServer": grpc(ports.mlserver_grpc, routes[SERVED], many),
+                "gateway": grpc(ports.gateway, SERVED, many, SERVED),
+                "gateway, earlier graph": grpc(ports.gateway, EARLIER, many, EARLIER),
+            },
+            options,
+        )
 
-    def rest(port: int, name: str, model: str = "", values: np.ndarray = bars) -> Ask:
-        transport = RestTransport(f"http://127.0.0.1:{port}", DEADLINE_S)
-        return lambda: transport.send(name, values, _headers(model))
 
-    def grpc(port: int, name: str, model: str = "", values: np.ndarray = bars) -> Ask:
-        transport = GrpcTransport(f"127.0.0.1:{port}", DEADLINE_S)
-        return lambda: transport.send(name, values, _headers(model))
-
-    envoy = next(process.pid for process in target.status().processes if process.name == "envoy")
-    assert envoy is not None
+def measure_requests(
+    root: Path, ports: Ports, routes: Mapping[str, str], envoy: int, rivals: Rivals, options: argparse.Namespace
+) -> None:
+    """One request by each way, with the small graph and with the served one."""
+    bars = random_bars(1)
     for title, direct in (("small generated graph", SMALL), (str(options.onnx or "the served graph"), SERVED)):
-        session, route = open_session(root / direct / "model.onnx"), endpoint.routes[direct]
+        session, route = open_session(root / direct / "model.onnx"), routes[direct]
         ways: dict[str, Ask] = {"onnxruntime": partial(session.run, None, {"bars": bars})}
         for protocol, way, port in (("REST", rest, "http"), ("gRPC", grpc, "grpc")):
             ways |= {
-                f"{protocol}, constant server": way(getattr(rivals.server, port), MODEL),
-                f"{protocol}, plain Envoy, constant server": way(getattr(rivals.envoy, port), MODEL),
-                f"{protocol}, stock MLServer, constant runtime": way(getattr(rivals.stock, port), MODEL),
-                f"{protocol}, our MLServer, constant runtime": way(getattr(rivals.runtime, port), MODEL),
-                f"{protocol}, MLServer": way(getattr(ports, f"mlserver_{port}"), route),
-                f"{protocol}, gateway": way(ports.gateway, direct, direct),
+                f"{protocol}, constant server": way(getattr(rivals.server, port), MODEL, bars),
+                f"{protocol}, plain Envoy, constant server": way(getattr(rivals.envoy, port), MODEL, bars),
+                f"{protocol}, stock MLServer, constant runtime": way(getattr(rivals.stock, port), MODEL, bars),
+                f"{protocol}, our MLServer, constant runtime": way(getattr(rivals.runtime, port), MODEL, bars),
+                f"{protocol}, MLServer": way(getattr(ports, f"mlserver_{port}"), route, bars),
+                f"{protocol}, gateway": way(ports.gateway, direct, bars, direct),
             }
             if direct == SERVED:
                 ways |= {
-                    f"{protocol}, constant server + graph": way(getattr(rivals.server, port), GRAPH),
-                    f"{protocol}, plain Envoy, constant server + graph": way(getattr(rivals.envoy, port), GRAPH),
-                    f"{protocol}, our MLServer, constant runtime + graph": way(getattr(rivals.runtime, port), GRAPH),
+                    f"{protocol}, constant server + graph": way(getattr(rivals.server, port), GRAPH, bars),
+                    f"{protocol}, plain Envoy, constant server + graph": way(getattr(rivals.envoy, port), GRAPH, bars),
+                    f"{protocol}, our MLServer, constant runtime + graph": way(
+                        getattr(rivals.runtime, port), GRAPH, bars
+                    ),
                 }
         taken = take_turns(ways, options.seconds)
         print_table(f"one request, {title}", taken)
@@ -140,33 +174,18 @@ def measure(root: Path, names: tuple[str, ...], rivals: Rivals, options: argpars
             gateway, plain = (ways[f"{protocol}, {name}"] for name in ("gateway", "plain Envoy, constant server"))
             ratio = processor_ratio((gateway, envoy), (plain, rivals.envoy_pid), options.seconds)
             print(f"{protocol}: the gateway's Envoy needs {ratio:.2f} times the processor time of the plain one")
-    session = open_session(root / SERVED / "model.onnx")
-    rows = {1: bars, ROWS: random_bars(ROWS)}
-    print_rows(
-        {
-            "onnxruntime": {count: partial(session.run, None, {"bars": values}) for count, values in rows.items()},
-            **{
-                f"{protocol}, gateway": {
-                    count: way(ports.gateway, SERVED, SERVED, values) for count, values in rows.items()
-                }
-                for protocol, way in (("REST", rest), ("gRPC", grpc))
-            },
-        },
-        options.seconds,
-    )
-    print_batch(
-        {
-            "onnxruntime": partial(session.run, None, {"bars": many}),
-            f"onnxruntime, {CHUNK_ROWS} at a time": lambda: [
-                session.run(None, {"bars": many[first : first + CHUNK_ROWS]})
-                for first in range(0, len(many), CHUNK_ROWS)
-            ],
-            "MLServer": grpc(ports.mlserver_grpc, endpoint.routes[SERVED], values=many),
-            "gateway": grpc(ports.gateway, SERVED, SERVED, many),
-            "gateway, earlier graph": grpc(ports.gateway, EARLIER, EARLIER, many),
-        },
-        options,
-    )
+
+
+def rest(port: int, name: str, bars: np.ndarray, model: str = "") -> Ask:
+    """Requests to one address over REST; through the gateway if they name a model."""
+    transport = RestTransport(f"http://127.0.0.1:{port}", DEADLINE_S)
+    return lambda: transport.send(name, bars, _headers(model))
+
+
+def grpc(port: int, name: str, bars: np.ndarray, model: str = "") -> Ask:
+    """The same over gRPC."""
+    transport = GrpcTransport(f"127.0.0.1:{port}", DEADLINE_S)
+    return lambda: transport.send(name, bars, _headers(model))
 
 
 def _headers(model: str) -> dict[str, str]:

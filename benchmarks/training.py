@@ -24,10 +24,10 @@ from __future__ import annotations
 import argparse
 import math
 import resource
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -52,6 +52,7 @@ BUNDLED = ("AAPL", "MSFT")
 BUNDLED_CUTOFF = pd.Timestamp("2010-07-26")
 SEQUENCE_LENGTH = 10
 GRADIENT_NORM = 1.0
+TURN_STEPS = 12  # gradient steps of a turn; an epoch on a universe has 48
 USUAL = ("baseline", "enhanced", "lightweight")
 """Variants that are trained unless others are asked for."""
 
@@ -131,40 +132,55 @@ class Epochs:
         self.network = build_network(variant, len(data.feature_names))
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=self.schedule.learning_rate)
 
-    def ours(self) -> None:
-        """One epoch of gradient steps."""
-        train_epoch(self.network, self.optimizer, self.fit.batches(self.schedule.batch_size, self.order))
+    def ours(self, order: torch.Tensor | None = None) -> None:
+        """One epoch of gradient steps, or those on the windows at ``order``."""
+        order = self.order if order is None else order
+        train_epoch(self.network, self.optimizer, self.fit.batches(self.schedule.batch_size, order))
 
     def look(self) -> None:
         """The look at the stop block after an epoch."""
         evaluate(self.network, self.stop, torch.randperm(len(self.stop))[:STOP_WINDOWS])
 
-    def bare(self) -> Callable[[], None]:
-        """The same steps on the same windows, gathered beforehand."""
-        batches = list(self.fit.batches(self.schedule.batch_size, self.order))
+    def bare(self, batches: Sequence[Batch]) -> None:
+        """The same steps on batches that were gathered beforehand."""
+        self.network.train()
+        for batch in batches:
+            self.optimizer.zero_grad(set_to_none=True)
+            training_loss(self.network(batch.inputs, batch.volatility), batch).backward()
+            nn.utils.clip_grad_norm_(self.network.parameters(), GRADIENT_NORM)
+            self.optimizer.step()
 
-        def loop() -> None:
-            self.network.train()
-            for batch in batches:
-                self.optimizer.zero_grad(set_to_none=True)
-                training_loss(self.network(batch.inputs, batch.volatility), batch).backward()
-                nn.utils.clip_grad_norm_(self.network.parameters(), GRADIENT_NORM)
-                self.optimizer.step()
+    def take_turns(self, rounds: int) -> list[tuple[float, float]]:
+        """Seconds of an epoch of each round, as a bare loop and as ``train`` runs it.
 
-        return loop
+        A turn is a quarter of an epoch, and each goes first half of the time: a busy moment of the machine hits both.
+        """
+        pieces = self.order.split(self.schedule.batch_size * TURN_STEPS)
+        gathered = [list(self.fit.batches(self.schedule.batch_size, piece)) for piece in pieces]
+        taken: list[tuple[float, float]] = []
+        for _ in range(rounds):
+            loop, own = 0.0, 0.0
+            for number, (piece, batches) in enumerate(zip(pieces, gathered, strict=True)):
+                ways = partial(self.bare, batches), partial(self.ours, piece)
+                if number % 2:
+                    loop, own = loop + timed(ways[0]), own + timed(ways[1])
+                else:
+                    own, loop = own + timed(ways[1]), loop + timed(ways[0])
+            taken.append((loop, own))
+        return taken
 
 
 def compare_with_bare_loop(universe: Universe, variants: Sequence[Variant], rounds: int) -> None:
     print("speed of an epoch, as a share of a bare loop over batches gathered beforehand")
     for variant in variants:
         epochs = Epochs(universe, variant)
-        bare = epochs.bare()
-        pairs = [(timed(bare), timed(epochs.ours)) for _ in range(rounds)]
-        typical = statistics.median(loop / ours for loop, ours in pairs)
-        fastest = min(loop for loop, _ in pairs) / min(ours for _, ours in pairs)
-        size = epochs.schedule.batch_size
+        pairs = epochs.take_turns(rounds)
+        shares = [loop / own for loop, own in pairs]
+        low, typical, high = np.percentile(shares, [25, 50, 75])
+        fastest = min(loop for loop, _ in pairs) / min(own for _, own in pairs)
         print(
-            f"  {variant.name:<12} median of rounds {typical:.3f}, fastest {fastest:.3f}   (batches of {size})",
+            f"  {variant.name:<12} median of {rounds} rounds {typical:.3f} (quartiles {low:.3f}, {high:.3f}), fastest "
+            f"{fastest:.3f}   (batches of {epochs.schedule.batch_size})",
             flush=True,
         )
 

@@ -157,7 +157,9 @@ class TrainingData:
 
         Scaling here instead of in each batch is the same arithmetic, once instead of in every epoch and window.
         """
-        features = torch.empty(self.features.shape, dtype=self.features.dtype)
+        # Allocated by numpy, which asks Linux for large pages: windows are gathered from everywhere, and most of them
+        # would otherwise wait for the address of their page.
+        features = torch.from_numpy(np.empty(tuple(self.features.shape), dtype=np.float32))
         for start in range(0, len(features), _SCALED_AT_ONCE):
             chunk = slice(start, start + _SCALED_AT_ONCE)
             features[chunk] = scaler(self.features[chunk])

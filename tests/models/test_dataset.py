@@ -14,6 +14,7 @@ from financial_assets.models.dataset import (
     Labels,
     WindowDataset,
     chronological_blocks,
+    gather_windows,
     shuffled,
     usable_windows,
 )
@@ -108,6 +109,21 @@ def test_gathered_windows_equal_slices() -> None:
         assert batch.volatility[row].tolist() == [0.5, 0.25]
         assert bool(batch.up[row]) == (outcome > 0)
     assert torch.equal(windows.last_step, batch.inputs[:, -1])
+
+
+@given(st.integers(1, 4), st.integers(1, 12), st.integers(1, 5), st.data())
+def test_windows_are_the_same_in_one_piece_and_step_by_step(
+    tickers: int, sessions: int, width: int, data: st.DataObject
+) -> None:
+    length = data.draw(st.integers(1, sessions))
+    ends = st.tuples(st.integers(0, tickers - 1), st.integers(length - 1, sessions - 1))
+    drawn = data.draw(st.lists(ends, max_size=8))
+    features = torch.arange(tickers * sessions * width, dtype=torch.float32).view(tickers, sessions, width)
+    last = torch.tensor([ticker * sessions + session for ticker, session in drawn], dtype=torch.int64)
+    by_step = gather_windows(features, last, length, whole=False)
+    assert torch.equal(gather_windows(features, last, length, whole=True), by_step)
+    slices = [features[ticker, session - length + 1 : session + 1] for ticker, session in drawn]
+    assert torch.equal(by_step, torch.stack(slices) if slices else torch.empty(0, length, width))
 
 
 def test_windows_are_never_materialised() -> None:

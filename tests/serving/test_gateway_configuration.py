@@ -263,6 +263,9 @@ def test_the_gateway_is_the_first_process_and_foreign_settings_stay_outside(
     assert server.environment["MLSERVER_HTTP_PORT"] == ""
     # One heap for all threads: with one for each, the memory grows for hours.
     assert server.environment["MALLOC_ARENA_MAX"] == "1"
+    # Memory of the largest message stays in the heap; glibc ignores larger limits than half of its largest heap.
+    for name in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"):
+        assert limits.GRPC_MESSAGE_BYTES < int(server.environment[name]) <= 32 * 2**20
 
 
 def test_what_the_imports_made_is_frozen_before_the_server_loads_models(

@@ -48,7 +48,7 @@ _EARLIER: Mapping[str, Mapping[str, str]] = {
     "1df6fc230f27376d": {},
     "307600a670a9ea01": {},
     "e67d063b89cf853c": {},
-    "187db5f5b2958db8": {},
+    "2544ae2faaa80bb5": {"2.13.0+cpu": "fdc645e19e6c0fbd"},
 }
 """Per source version and version of torch, the earlier code version that gives the same weights, bit for bit.
 

@@ -12,7 +12,7 @@ from financial_assets.errors import TargetError
 from financial_assets.serving.client.protocol import BINARY_EXTENSION
 from financial_assets.serving.local.envoy.gateway import EnvoyPublisher
 from financial_assets.serving.local.layout import LOOPBACK, Layout, Ports
-from financial_assets.serving.local.limits import GRPC_MESSAGE_BYTES
+from financial_assets.serving.local.limits import GRPC_MESSAGE_BYTES, KEPT_BYTES
 from financial_assets.serving.local.processes.process import ProcessSpec, package_path
 
 _SERVER = "financial_assets.serving.local.mlserver"
@@ -57,6 +57,11 @@ def plane_specs(layout: Layout, ports: Ports) -> tuple[ProcessSpec, ...]:
             "PYTHONUNBUFFERED": "1",
             # By default every thread fills a heap of its own, and for hours the memory grows towards their sum.
             "MALLOC_ARENA_MAX": "1",
+            # By default a large buffer goes back to the system when it is freed, and the next one comes page by page,
+            # filled with zeros: for a batch of 256 that takes longer than all copying. A value switches the automatic
+            # adjustment of both limits off, so both are named.
+            "MALLOC_MMAP_THRESHOLD_": str(KEPT_BYTES),
+            "MALLOC_TRIM_THRESHOLD_": str(KEPT_BYTES),
         },
     )
     return (envoy, server)

@@ -18,6 +18,10 @@ _AROUND = 64 * 2**10  # names, shapes, parameters
 REST_BODY_BYTES = MAX_ROWS * _VALUES_OF_ROW * _DIGITS + _AROUND
 GRPC_MESSAGE_BYTES = MAX_ROWS * _VALUES_OF_ROW * 4 + _AROUND
 
+KEPT_BYTES = 2 * GRPC_MESSAGE_BYTES
+"""Freed memory at the end of MLServer's heap that stays for the next request. One over gRPC is copied four times, so
+that half of the largest one fits. More would not: glibc limits the size of a buffer in the heap to 32 MiB."""
+
 LARGE_BODY_BYTES = 256 * 2**10
 """Bodies from this size on (12 rows as JSON, 36 as raw tensors; this package sends one) are passed on in a stream and
 parsed one at a time: parsing holds the interpreter, and its lists hold memory. Smaller ones are collected by the
