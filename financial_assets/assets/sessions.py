@@ -146,7 +146,7 @@ def session_evaluation(context: dg.AssetExecutionContext, market: Market, ab_tes
             "as of": f"{clock:%Y-%m-%d}",
             "scores": table(scores),
             "how to read them": "means over tickers; larger is better, losses are negative",
-            "not settled yet": ", ".join(name for name in scores if scores[name].isna().all()),
+            "not settled yet": ", ".join(str(name) for name in scores if scores[name].isna().all()),
             "file": link(path),
         },
     )
