@@ -27,7 +27,11 @@ Side = Literal["before", "after"]
 
 _TEMPORARY = re.compile(r"^\.(?P<name>.+)\.[a-z0-9_]{8}(\.[^.]*)?$")
 """As ``atomic_path`` names its temporary files."""
-_VOLATILE = re.compile(
+VOLATILE = re.compile(
+    r"[0-9a-f]{32}|(?<=m-)[0-9a-f]+|\d{8}T\d{6}Z|[0-9a-f]{8}-[0-9a-f-]{27}"
+    r"|(?<=/)[0-9a-f]{20}(?=\b)|(?<=-)[0-9a-f]{12}(?=\.json)"
+)
+"""Parts of names that change from run to run."""
     r"[0-9a-f]{32}|(?<=m-)[0-9a-f]+|\d{8}T\d{6}Z|[0-9a-f]{8}-[0-9a-f-]{27}|(?<=/)[0-9a-f]{20}(?=\b)|(?<=-)[0-9a-f]{12}(?=\.json)"
 )
 _TABLE = re.compile(r"^\s*(INSERT\s+INTO|INSERT\s+OR\s+\w+\s+INTO|UPDATE|DELETE\s+FROM)\s+\"?(\w+)", re.IGNORECASE)
@@ -156,7 +160,7 @@ class _Watch:
         temporary = _TEMPORARY.match(relative.name)
         if temporary is not None:
             relative = relative.with_name(temporary["name"])
-        return _VOLATILE.sub("*", relative.as_posix())
+        return VOLATILE.sub("*", relative.as_posix())
 
     def note_statement(self, connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         """SQLAlchemy's ``before_cursor_execute``: which tables the transaction has written."""
@@ -224,4 +228,4 @@ def watch(home: Path, react: Reaction) -> None:
 
 def _request(method: str, url: str) -> str | None:
     """Reading requests change nothing and are repeated until something has happened: they are no boundaries."""
-    return None if method in _READING else f"{method} {_VOLATILE.sub('*', urlsplit(url).path)}"
+    return None if method in _READING else f"{method} {VOLATILE.sub('*', urlsplit(url).path)}"

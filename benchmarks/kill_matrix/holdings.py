@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 from pandas.util import hash_pandas_object
 
+from benchmarks.kill_matrix.boundaries import VOLATILE
 from financial_assets.market.clock import HistoricalClock
 from financial_assets.market.store import PriceStore
 from financial_assets.tracking.owners import owner_is_alive
@@ -40,6 +41,10 @@ _VOLATILE_COLUMNS = {
 _ROUTED = ("experiment", "epoch", "session", "target_session", "ticker", "status", "regime", "inclusion")
 _ANSWER = ("probability_up", "q01", "q05", "q50", "q95", "q99", "q50_5d", "excess_return")
 _ROUNDING = 1e-5
+_VOLATILE_ARRAYS = {
+    *("panel.npy", "lineage.npy", "state.npy"),  # which writing of something else an array belongs to
+    *("sent_at.npy", "latency_s.npy", "longest.npy", "model.npy"),  # the times of requests, and the draw of the gateway
+}
 _UNCOMPARED_TABLES = {
     "replay_locks",  # who sends, while it sends
     "prediction_log_version",
@@ -97,15 +102,17 @@ def holdings(home: Path) -> Holdings:
         parts[f"signals/{path.name}"] = _rows(frame)
     for pattern in ("panel/*.npz", "features/*.npz", "evidence/*.npz", "drift/*.npz"):
         for path in sorted(home.glob(pattern)):
-            parts[path.relative_to(home).as_posix()] = _arrays(path)
+            parts[_part(home, path)] = _arrays(path)
     for pattern in ("evidence/**/*.parquet", "models/baseline-predictions/**/*.parquet", "reports/**/*.parquet"):
         for path in sorted(home.glob(pattern)):
             if "load" not in path.parts:  # the times of requests
-                parts[path.relative_to(home).as_posix()] = _rows(pd.read_parquet(path))
+                parts[_part(home, path)] = _rows(pd.read_parquet(path))
     documents = ["training.json", "market.json", "models/*/current.json", "models/baselines/*.json"]
-    for path in sorted(path for pattern in (*documents, "reports/decisions/*.json") for path in home.glob(pattern)):
+    for path in sorted(path for pattern in documents for path in home.glob(pattern)):
         text = json.dumps(json.loads(path.read_text()), sort_keys=True)
         parts[path.relative_to(home).as_posix()] = Counter([text])
+    records = sorted((home / "reports" / "decisions").glob("*.json"))
+    parts["reports/decisions"] = Counter(_without_traffic(path.read_text()) for path in records)
     if (home / "days.json").exists():
         days = json.loads((home / "days.json").read_text())
         claim = days["claim"]
@@ -148,6 +155,7 @@ def _prediction_log(path: Path) -> dict[str, Counter[str]]:
             for name in names
             if name not in _UNCOMPARED_TABLES
         }
+    tables["decisions"] = [{"document": _without_traffic(row["document"])} for row in tables["decisions"]]
     tables["routed_predictions"] = _without_the_draw(tables["routed_predictions"], tables["direct_predictions"])
     return {f"prediction log/{name}": Counter(map(_text, rows)) for name, rows in tables.items()}
 
@@ -161,6 +169,17 @@ def _without_the_draw(routed: list[dict[str, Any]], direct: list[dict[str, Any]]
         differing = sorted(key for key in _ANSWER if not _agree(row[key], own.get(key)))
         rows.append({key: row[key] for key in _ROUTED} | {"differs from its arm in": differing})
     return rows
+
+
+def _without_traffic(document: str) -> str:
+    """A decision record but for its guardrails, which are about the draw of the gateway and its latency."""
+    record = {key: value for key, value in json.loads(document).items() if key not in ("guardrails", "digest")}
+    return json.dumps(record, sort_keys=True)
+
+
+def _part(home: Path, path: Path) -> str:
+    """Without what names one run's file."""
+    return VOLATILE.sub("*", path.relative_to(home).as_posix())
 
 
 def _agree(value: float | None, other: float | None) -> bool:
@@ -198,7 +217,11 @@ def _rows(frame: pd.DataFrame) -> Counter[str]:
 def _arrays(path: Path) -> Counter[str]:
     """Each array by its digest: the archive around them holds the time of its writing."""
     with zipfile.ZipFile(path) as archive:
-        return Counter(f"{name} {hashlib.sha256(archive.read(name)).hexdigest()[:16]}" for name in archive.namelist())
+        return Counter(
+            f"{name} {hashlib.sha256(archive.read(name)).hexdigest()[:16]}"
+            for name in archive.namelist()
+            if name not in _VOLATILE_ARRAYS
+        )
 
 
 def _text(row: Mapping[Any, Any]) -> str:

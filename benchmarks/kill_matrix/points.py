@@ -30,7 +30,7 @@ class Outcome:
     verdict
         ``equal``; ``not reached``; or what is wrong.
     details
-        The first rows that differ, or the end of what was printed.
+        The first rows that differ, or the end of what was printed; of an equal one temporary files that are left.
     seconds
         Of the broken and of the next run.
     """
@@ -125,7 +125,7 @@ class Bench:
             return outcome(_verdict(difference), *_details(difference))
         if opened:
             return outcome("left open", *opened)
-        return outcome("litter", *left) if left else outcome("equal")
+        return outcome("equal", *(f"left until the next write: {name}" for name in left))
 
     def _run(self, reaction: Reaction | None = None, *, noting: bool = False) -> processes.Ended:
         home, work = self.world.home, self.job.work

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.kill_matrix import processes
+from benchmarks.kill_matrix.holdings import litter
 from benchmarks.kill_matrix.jobs import Job, promote_next
 
 ROOT = Path(__file__).parents[2]
@@ -76,6 +77,8 @@ class World:
         for path in self.home.iterdir() if self.home.exists() else ():
             if path.name != _PLANE:
                 _remove(path)
+        for name in litter(self.home):
+            (self.home / name).unlink()
         shutil.copytree(source / "state", self.home, dirs_exist_ok=True, ignore=_but_the_plane, symlinks=True)
         shutil.rmtree(self.folder / "dagster", ignore_errors=True)
         shutil.copytree(source / "dagster", self.folder / "dagster")
