@@ -32,8 +32,6 @@ VOLATILE = re.compile(
     r"|(?<=/)[0-9a-f]{20}(?=\b)|(?<=-)[0-9a-f]{12}(?=\.json)"
 )
 """Parts of names that change from run to run."""
-    r"[0-9a-f]{32}|(?<=m-)[0-9a-f]+|\d{8}T\d{6}Z|[0-9a-f]{8}-[0-9a-f-]{27}|(?<=/)[0-9a-f]{20}(?=\b)|(?<=-)[0-9a-f]{12}(?=\.json)"
-)
 _TABLE = re.compile(r"^\s*(INSERT\s+INTO|INSERT\s+OR\s+\w+\s+INTO|UPDATE|DELETE\s+FROM)\s+\"?(\w+)", re.IGNORECASE)
 _READING = ("GET", "HEAD")
 

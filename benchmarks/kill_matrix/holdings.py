@@ -40,6 +40,7 @@ _VOLATILE_COLUMNS = {
 }
 _ROUTED = ("experiment", "epoch", "session", "target_session", "ticker", "status", "regime", "inclusion")
 _ANSWER = ("probability_up", "q01", "q05", "q50", "q95", "q99", "q50_5d", "excess_return")
+_TRAFFIC = ("guardrails", "traffic_digest", "digest")
 _ROUNDING = 1e-5
 _VOLATILE_ARRAYS = {
     *("panel.npy", "lineage.npy", "state.npy"),  # which writing of something else an array belongs to
@@ -102,11 +103,13 @@ def holdings(home: Path) -> Holdings:
         parts[f"signals/{path.name}"] = _rows(frame)
     for pattern in ("panel/*.npz", "features/*.npz", "evidence/*.npz", "drift/*.npz"):
         for path in sorted(home.glob(pattern)):
-            parts[_part(home, path)] = _arrays(path)
+            parts[path.relative_to(home).as_posix()] = _arrays(path)
     for pattern in ("evidence/**/*.parquet", "models/baseline-predictions/**/*.parquet", "reports/**/*.parquet"):
         for path in sorted(home.glob(pattern)):
             if "load" not in path.parts:  # the times of requests
-                parts[_part(home, path)] = _rows(pd.read_parquet(path))
+                # Once each: a killed writer may leave a file that nobody reads beside the one that is read.
+                part = _part(home, path)
+                parts[part] = Counter({*parts.get(part, ()), *_rows(pd.read_parquet(path))})
     documents = ["training.json", "market.json", "models/*/current.json", "models/baselines/*.json"]
     for path in sorted(path for pattern in documents for path in home.glob(pattern)):
         text = json.dumps(json.loads(path.read_text()), sort_keys=True)
@@ -172,8 +175,8 @@ def _without_the_draw(routed: list[dict[str, Any]], direct: list[dict[str, Any]]
 
 
 def _without_traffic(document: str) -> str:
-    """A decision record but for its guardrails, which are about the draw of the gateway and its latency."""
-    record = {key: value for key, value in json.loads(document).items() if key not in ("guardrails", "digest")}
+    """A decision record but for what is about the draw of the gateway and its latency."""
+    record = {key: value for key, value in json.loads(document).items() if key not in _TRAFFIC}
     return json.dumps(record, sort_keys=True)
 
 
