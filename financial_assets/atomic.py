@@ -59,8 +59,9 @@ def remove_abandoned(path: Path) -> None:
     A writer locks its file until it is renamed, and the kernel ends the lock with the process. Where the file system
     has no locks, nothing is removed.
     """
+    named_as_ours = re.compile(rf"{re.escape(f'.{path.name}.')}[a-z0-9_]{{8}}{re.escape(path.suffix)}")
     for abandoned in path.parent.glob(f"{glob.escape(f'.{path.name}.')}*"):
-        if re.fullmatch(r"[a-z0-9_]{8}", abandoned.name.removeprefix(f".{path.name}.").removesuffix(path.suffix)) is None:
+        if named_as_ours.fullmatch(abandoned.name) is None:
             continue
         with suppress(OSError):  # another process works on it, has removed it, or owns it
             descriptor = os.open(abandoned, os.O_RDONLY)

@@ -8,11 +8,12 @@ import re
 import sqlite3
 import zipfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from pandas.util import hash_pandas_object
 
@@ -101,7 +102,9 @@ def holdings(home: Path) -> Holdings:
     for path in sorted((home / "signals").glob("*")):
         frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
         parts[f"signals/{path.name}"] = _rows(frame)
-    for pattern in ("panel/*.npz", "features/*.npz", "evidence/*.npz", "drift/*.npz"):
+    parts["panel"] = _by_session(sorted((home / "panel").glob("*.npz")), "days", ("values", "valid", "adjusted"))
+    parts["features"] = _by_session(sorted((home / "features").glob("features*.npz")), "sessions", ("values", "valid"))
+    for pattern in ("evidence/*.npz", "drift/*.npz"):
         for path in sorted(home.glob(pattern)):
             parts[path.relative_to(home).as_posix()] = _arrays(path)
     for pattern in ("evidence/**/*.parquet", "models/baseline-predictions/**/*.parquet", "reports/**/*.parquet"):
@@ -215,6 +218,21 @@ def _rows(frame: pd.DataFrame) -> Counter[str]:
     if len(frame) > 500:
         return Counter(map(str, hash_pandas_object(frame.reset_index(drop=True), index=False)))
     return Counter(_text(row) for row in frame.to_dict("records"))
+
+
+def _by_session(paths: Sequence[Path], days: str, names: Sequence[str]) -> Counter[str]:
+    """Arrays whose last axis is the session, by session: how many sessions one file holds is of no account.
+
+    Files are in their order, and what a later one says of a session counts.
+    """
+    rows: dict[str, str] = {}
+    for path in paths:
+        with np.load(path, allow_pickle=True) as arrays:
+            found = {name: arrays[name] for name in (days, *names)}
+        for place, day in enumerate(found[days]):
+            contents = [np.ascontiguousarray(found[name][..., place]).tobytes() for name in names]
+            rows[str(day)] = hashlib.sha256(b"".join(contents)).hexdigest()[:16]
+    return Counter(f"{day} {digest}" for day, digest in rows.items())
 
 
 def _arrays(path: Path) -> Counter[str]:

@@ -16,7 +16,6 @@ from benchmarks.kill_matrix.jobs import Job
 from benchmarks.kill_matrix.world import World
 
 Fault = Literal["kill", "disk full"]
-_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -159,4 +158,7 @@ def _verdict(difference: Difference) -> str:
 
 def _details(difference: Difference) -> Sequence[str]:
     kinds = (("lost", difference.lost), ("doubled", difference.doubled), ("different", difference.foreign))
-    return [f"{kind}: {row[:400]}" for kind, rows in kinds for row in rows[:_SHOWN]]
+    first_of_part = [{row.split(": ", 1)[0]: row for row in reversed(rows)} for _, rows in kinds]
+    return [
+        f"{kind}: {row[:400]}" for (kind, _), rows in zip(kinds, first_of_part, strict=True) for row in rows.values()
+    ]

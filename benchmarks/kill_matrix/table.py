@@ -26,7 +26,10 @@ def choose(
         ):
             by_name[boundary.kind, boundary.name, boundary.side].append(boundary)
     kept = {point for points in by_name.values() for point in _spread(points, occurrences)}
-    return [boundary for boundary in boundaries if boundary in kept][::every]
+    points = [boundary for boundary in boundaries if boundary in kept]
+    # One step further every other time: with an even step all would lie on one side of their boundaries.
+    places = (place + (turn % 2 if every > 1 else 0) for turn, place in enumerate(range(0, len(points), every)))
+    return [points[place] for place in places if place < len(points)]
 
 
 def _spread(points: list[Boundary], count: int) -> list[Boundary]:

@@ -61,7 +61,7 @@ class World:
         if not self.snapshot_of("built").exists():
             self.restore("empty")
             self._done(processes.run(processes.note_modules(full_pipeline.work, self.modules), self.log))
-            for cache in _CACHES:
+            for cache in (name for name in _CACHES if not (self.snapshot_of("empty") / "state" / name).exists()):
                 shutil.copytree(self.home / cache, self.snapshot_of("empty") / "state" / cache, dirs_exist_ok=True)
             self._take("built")
         if not self.snapshot_of("won").exists():
