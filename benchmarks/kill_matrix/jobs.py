@@ -70,6 +70,7 @@ def promote_next() -> int:
 
 def carry_out() -> int:
     """Apply the latest decisions: epoch, routes, aliases."""
+    from financial_assets.errors import FinancialAssetsError
     from financial_assets.experiment.rollout.controller import ExperimentController
     from financial_assets.experiment.rollout.state import Rollout
     from financial_assets.resources import make_resources
@@ -77,9 +78,13 @@ def carry_out() -> int:
     from financial_assets.workflows.decisions import take_step
 
     found = make_resources(load_settings())
-    with found["ab_test"].log() as log:
-        decisions = ExperimentController(Rollout(log, found["ab_test"].policy())).latest()
-    take_step(decisions, found["models"], found["serving"], found["ab_test"])
+    try:
+        with found["ab_test"].log() as log:
+            decisions = ExperimentController(Rollout(log, found["ab_test"].policy())).latest()
+        take_step(decisions, found["models"], found["serving"], found["ab_test"])
+    except FinancialAssetsError as error:
+        print(f"{type(error).__name__}: {error}")
+        return 1
     return 0
 
 
