@@ -116,7 +116,7 @@ def holdings(home: Path) -> Holdings:
     documents = ["training.json", "market.json", "models/*/current.json", "models/baselines/*.json"]
     for path in sorted(path for pattern in documents for path in home.glob(pattern)):
         text = json.dumps(json.loads(path.read_text()), sort_keys=True)
-        parts[path.relative_to(home).as_posix()] = Counter([text])
+        parts[path.relative_to(home).as_posix()] = Counter([VOLATILE.sub("*", text)])
     records = sorted((home / "reports" / "decisions").glob("*.json"))
     parts["reports/decisions"] = Counter(_without_traffic(path.read_text()) for path in records)
     if (home / "days.json").exists():

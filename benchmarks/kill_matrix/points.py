@@ -49,8 +49,9 @@ class Outcome:
     def from_json(cls, line: str) -> Outcome:
         """The outcome of such a line."""
         value: dict[str, Any] = json.loads(line)
-        boundary = Boundary(**value.pop("boundary"))
-        return cls(**{**value, "boundary": boundary, "details": tuple(value["details"])})
+        value["boundary"] = Boundary(**value["boundary"])
+        value["details"] = tuple(value["details"])
+        return cls(**value)
 
 
 class Bench:
