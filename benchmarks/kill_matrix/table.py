@@ -27,8 +27,8 @@ def choose(
             by_name[boundary.kind, boundary.name, boundary.side].append(boundary)
     kept = {point for points in by_name.values() for point in _spread(points, occurrences)}
     points = [boundary for boundary in boundaries if boundary in kept]
-    # One step further every other time: with an even step all would lie on one side of their boundaries.
-    places = (place + (turn % 2 if every > 1 else 0) for turn, place in enumerate(range(0, len(points), every)))
+    # With an even step all would lie on one side of their boundaries: then one further every other time.
+    places = (place + (turn % 2 if every % 2 == 0 else 0) for turn, place in enumerate(range(0, len(points), every)))
     return [points[place] for place in places if place < len(points)]
 
 
