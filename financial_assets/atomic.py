@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import glob
 import os
+import re
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
@@ -35,9 +38,8 @@ def atomic_path(path: Path, *, needed: int | None = None) -> Generator[Path, Non
     """
     with disk_errors(path, "written", needed=needed):
         make_folder(path.parent)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-        os.close(descriptor)
-        temporary = Path(name)
+        remove_abandoned(path)
+        descriptor, temporary = _claimed_temporary(path)
         try:
             yield temporary
             with temporary.open("rb+") as written:
@@ -48,6 +50,37 @@ def atomic_path(path: Path, *, needed: int | None = None) -> Generator[Path, Non
         finally:
             with suppress(OSError):  # a disk that has become read-only: what went wrong before matters more
                 temporary.unlink(missing_ok=True)
+            os.close(descriptor)
+
+
+def remove_abandoned(path: Path) -> None:
+    """Remove temporary files of ``path`` whose writer was killed: nobody else would, and each kill leaves one more.
+
+    A writer locks its file until it is renamed, and the kernel ends the lock with the process. Where the file system
+    has no locks, nothing is removed.
+    """
+    named_as_ours = re.compile(rf"{re.escape(f'.{path.name}.')}[a-z0-9_]{{8}}{re.escape(path.suffix)}")
+    for abandoned in path.parent.glob(f"{glob.escape(f'.{path.name}.')}*"):
+        if named_as_ours.fullmatch(abandoned.name) is None:
+            continue
+        with suppress(OSError):  # another process works on it, has removed it, or owns it
+            descriptor = os.open(abandoned, os.O_RDONLY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                abandoned.unlink(missing_ok=True)
+            finally:
+                os.close(descriptor)
+
+
+def _claimed_temporary(path: Path) -> tuple[int, Path]:
+    """An empty file beside ``path`` that nobody takes for abandoned while its descriptor is open."""
+    while True:
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+        with suppress(OSError):  # no locks: nobody can take one away, either
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink:
+            return descriptor, Path(name)
+        os.close(descriptor)  # another process found it between its making and its lock
 
 
 def atomic_write_bytes(path: Path, data: bytes) -> None:

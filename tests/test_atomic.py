@@ -147,3 +147,37 @@ def test_a_killed_writer_leaves_the_old_file(tmp_path: Path) -> None:
     assert path.read_text() == "old"
     atomic_write_text(path, "new")
     assert path.read_text() == "new"
+
+
+_KILLED_WHILE_WRITING = """
+import os, signal, sys
+from pathlib import Path
+from financial_assets.atomic import atomic_path
+with atomic_path(Path(sys.argv[1])) as temporary:
+    temporary.write_text("half of the n")
+    if sys.argv[2] == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    print("writing", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.mark.parametrize("name", ["state.json", "state", "[a] *.json"])
+def test_what_killed_writers_left_behind_is_removed_by_the_next_and_nobody_elses(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    command = [sys.executable, "-c", _KILLED_WHILE_WRITING, str(path)]
+    assert subprocess.run([*command, "killed"], check=False).returncode == -signal.SIGKILL
+    (abandoned,) = os.listdir(tmp_path)
+    others = {".state.json.bak", ".states.json.abcdefgh.json", ".state.json.abcdefgh.csv", "abcdefgh"}
+    for other in others:
+        (tmp_path / other).touch()
+    with subprocess.Popen([*command, "slow"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as slow:
+        assert slow.stdout is not None
+        assert slow.stdout.readline() == "writing\n"
+        assert abandoned not in os.listdir(tmp_path)
+        atomic_write_text(path, "new")  # while the other one writes
+        assert path.read_text() == "new"
+        slow.communicate("end\n")
+    assert slow.returncode == 0
+    assert path.read_text() == "half of the n"
+    assert set(os.listdir(tmp_path)) == {name, *others}

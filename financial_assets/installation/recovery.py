@@ -43,7 +43,7 @@ def recover_clock(clock: HistoricalClock, log_url: str) -> str:
 def recover_cutoffs(path: Path, log_url: str, models: Path) -> str:
     """Put back the data cut-offs in ``path`` if they were lost; returns what was done, empty if nothing.
 
-    The first cut-off is that of the first weight epoch's arms; a variant whose newest arm has learned from later
+    The first cut-off is the earliest of the weight epochs; a variant whose newest arm has learned from later
     sessions has a cut-off of its own, and so have the baselines.
 
     Raises
@@ -54,10 +54,11 @@ def recover_cutoffs(path: Path, log_url: str, models: Path) -> str:
     if PinnedSession(path, "first_data_cutoff").get() is not None:
         return ""
     with _opened(log_url) as reader:
-        epochs = () if reader is None else tuple(sorted(reader.epochs(), key=lambda epoch: epoch.opened_at))
+        epochs = () if reader is None else reader.epochs()
     if not epochs:
         return ""
-    first = epochs[0].data_cutoff
+    # Not by the instant at which they were opened: a machine's clock may have been set back, cut-offs never are.
+    first = min(epoch.data_cutoff for epoch in epochs)
     cutoffs = {"first_data_cutoff": first, "data_cutoff": first}
     # In the order of versions, so that the newest arm of a variant has the last word.
     arms = sorted((arm for epoch in epochs for arm in epoch.arms), key=lambda arm: arm.version)

@@ -152,6 +152,21 @@ def test_prices_as_they_were_known(store: PriceStore, make_prices: MakePrices) -
         store.read(known_at=dt.datetime(2024, 1, 2))
 
 
+def test_a_clock_that_is_set_back_changes_no_order(tmp_path: Path, make_prices: MakePrices) -> None:
+    """The second delivery comes an hour before the first by the machine's clock, the third a day after it."""
+    prices = make_prices()
+    instants = iter([START, START - dt.timedelta(hours=1), START + dt.timedelta(days=1)])
+    store = PriceStore(tmp_path / "prices", now=lambda: next(instants))
+    deliveries = [prices[prices["date"] <= day(prices, last)].reset_index(drop=True) for last in (10, 20, 30)]
+    for delivery in deliveries:
+        store.upsert(delivery)
+    assert [change.number for change in store.history()] == [1, 2, 3]
+    assert [change.known_at for change in store.history()] == [START, START, START + dt.timedelta(days=1)]
+    assert store.read(known_at=START - dt.timedelta(minutes=1)).empty, "known before it was"
+    assert_frame_equal(store.read(known_at=START), deliveries[1])
+    assert_frame_equal(store.read(), deliveries[2])
+
+
 def test_a_store_of_an_earlier_version_opens_and_goes_on(store: PriceStore, make_prices: MakePrices) -> None:
     prices = make_prices()
     store.root.mkdir()

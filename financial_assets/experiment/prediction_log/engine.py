@@ -21,7 +21,8 @@ from financial_assets.folders import make_folder
 from financial_assets.redaction import conceal, harmless, reveal
 
 _T = TypeVar("_T")
-_AWAY_S = 30.0
+_AWAY_S = 120.0
+"""A server that moves to another machine, or recovers from a crash, is away for a minute or more."""
 _TRY_AGAIN_S = 0.25
 ADVISORY_LOCK = 0x66617064
 """An arbitrary constant that keeps our advisory locks in PostgreSQL apart from those of other applications."""
@@ -83,7 +84,7 @@ def transaction(engine: Engine, *, write: bool = False) -> Generator[Connection]
 
 
 def write_again(engine: Engine, write: Callable[[Connection], _T]) -> _T:
-    """Run ``write`` in a writing transaction, repeatedly while a database server is away, for at most half a minute.
+    """Run ``write`` in a writing transaction, repeatedly while a database server is away, for at most two minutes.
 
     A server that restarts or ends a connection costs a wait, not the answers that are about to be written. It may have
     committed and died before it confirmed that, so ``write`` must be idempotent.
