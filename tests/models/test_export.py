@@ -367,6 +367,20 @@ def test_parity_finds_the_double_sigmoid(
         prove_parity(wrong, tmp_path / "m.onnx", features, panel, windows=64)
 
 
+@pytest.mark.parametrize(("size", "off"), [(0.02, 1e-6), (0.5, 1e-6), (2.0, 4e-6)])
+def test_quantiles_beyond_one_half_are_compared_relative_to_their_size(size: float, off: float) -> None:
+    """Never more loosely below: a quantile of real prices is compared as it always was."""
+    quantiles = torch.full((3, 5), size)
+    expected = ServedAnswer(torch.full((3, 1), 0.5), quantiles, 2 * quantiles, torch.zeros(3, 1))
+    answers = [np.array(each, dtype=np.float64) for each in expected]
+    answers[1][1, 2] += off
+    found = differences(ServedAnswer(*(each.double() for each in expected)), answers)
+    assert found[1] == pytest.approx(1e-6, rel=1e-6)
+    assert (found[0], found[2], found[3]) == (0, 0, 0)
+    answers[0][0] += 2e-5  # a probability has no scale of its own
+    assert differences(ServedAnswer(*(each.double() for each in expected)), answers)[0] == pytest.approx(2e-5)
+
+
 def test_parity_needs_finite_answers_and_windows(
     predictor: Predictor, exported: Path, features: FeaturePanel, panel: PricePanel
 ) -> None:
