@@ -372,7 +372,7 @@ def test_quantiles_beyond_one_half_are_compared_relative_to_their_size(size: flo
     """Never more loosely below: a quantile of real prices is compared as it always was."""
     quantiles = torch.full((3, 5), size)
     expected = ServedAnswer(torch.full((3, 1), 0.5), quantiles, 2 * quantiles, torch.zeros(3, 1))
-    answers = [np.array(each, dtype=np.float64) for each in expected]
+    answers = [each.double().numpy() for each in expected]
     answers[1][1, 2] += off
     found = differences(ServedAnswer(*(each.double() for each in expected)), answers)
     assert found[1] == pytest.approx(1e-6, rel=1e-6)
