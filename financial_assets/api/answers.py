@@ -22,8 +22,8 @@ from financial_assets.api.schemas.signals import (
 )
 from financial_assets.portfolio.joint_risk.measures import TailRisk
 from financial_assets.portfolio.trade_edge import RULE
-from financial_assets.workflows.desk_session import DeskSession
-from financial_assets.workflows.desk_signals import SIZE_RULE, STOP_RULE, Advice
+from financial_assets.workflows.desk.session import DeskSession
+from financial_assets.workflows.desk.signals import SIZE_RULE, STOP_RULE, Advice
 
 
 def signal_answers(session: DeskSession, advice: Sequence[Advice]) -> list[Signal]:

@@ -92,7 +92,7 @@ async def _warm_up(sessions: Sessions) -> None:
 
     try:
         served = await sessions.current()
-        await sessions.in_thread(import_module, "financial_assets.workflows.desk_portfolio")
+        await sessions.in_thread(import_module, "financial_assets.workflows.desk.portfolio")
         await sessions.in_thread(lambda: served.risk.residuals)
         # What the imports made lives as long as the process; a full collection that looks at it again and again would
         # keep a request waiting for a tenth of a second.

@@ -23,14 +23,14 @@ from financial_assets.api.schemas.signals import Signal
 from financial_assets.errors import FinancialAssetsError, SignalsError
 from financial_assets.installation import Installation
 from financial_assets.monitoring.metrics import open_log
-from financial_assets.workflows.desk_risk import DeskRisk
-from financial_assets.workflows.desk_session import (
+from financial_assets.workflows.desk.risk import DeskRisk
+from financial_assets.workflows.desk.session import (
     MAKE_SIGNALS,
     DeskSession,
     current_session,
     load_session,
 )
-from financial_assets.workflows.desk_signals import advise
+from financial_assets.workflows.desk.signals import advise
 
 if TYPE_CHECKING:
     from financial_assets.models.explanations.answers import AnswerExplanation
@@ -180,7 +180,7 @@ class Sessions:
 
     def explain(self, served: ServedSession, ticker: str) -> tuple[AnswerExplanation, ...]:
         """What moved the answers about a ticker; kept with the session."""
-        from financial_assets.workflows.desk_explanation import explain_signal, load_training
+        from financial_assets.workflows.desk.explanation import explain_signal, load_training
 
         # One at a time: the gradients of torch take all threads that it is given, and the model is loaded once.
         with self._explaining:

@@ -44,6 +44,7 @@ def check_alerts(
     *,
     state: Sequence[Source] = (),
     interface: str | None = None,
+    halted: str = "",
 ) -> Checked[None]:
     """No condition of an alert holds; those that do deserve a look and break no layer.
 
@@ -59,11 +60,14 @@ def check_alerts(
         What the exporter reads besides the log.
     interface
         URL of the HTTP interface beside the plane; ``None``: none runs.
+    halted
+        Who halted trading, when and why; empty while nobody has.
     """
     instant = pd.Timestamp.now(tz="UTC") if now is None else now
     try:
         symptoms = [*_of_requests(log_url, instant), *_of_metrics(log_url, panel, instant, state)]
         symptoms += _of_interface(interface) if interface else ()
+        symptoms += [Symptom("TradingHalted", halted)] if halted else []
     except FinancialAssetsError as error:
         raise LayerError(str(error), f"{RUNBOOKS}/exporter-down.md") from error
     if not symptoms:

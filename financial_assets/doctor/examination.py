@@ -109,10 +109,11 @@ def _check_alerts(installation: Installation) -> Checked[None]:
     from financial_assets.doctor.alerts import check_alerts
     from financial_assets.workflows.exported_state import state_sources
 
-    settings = installation.settings
+    settings, halted = installation.settings, installation.trading.switch.halt_in_force()
     return check_alerts(
         settings.log_url,
         installation.market.panel,
         state=state_sources(installation),
         interface=running_url(settings.home),
+        halted="" if halted is None else halted.sentence,
     )

@@ -124,7 +124,7 @@ def test_the_openapi_document_says_what_it_answers(client: LocalClient) -> None:
     document = client.get("/openapi.json").json()
     assert set(document["paths"]) == {
         *("/v1/signals", "/v1/signals/{ticker}", "/v1/signals/{ticker}/explanation", "/v1/universe"),
-        *("/v1/risk", "/v1/portfolio", "/v1/decisions", "/v1/models", "/healthz", "/readyz", "/metrics"),
+        *("/v1/risk", "/v1/portfolio", "/v1/orders", "/v1/decisions", "/v1/models", "/healthz", "/readyz", "/metrics"),
     }
     for path, methods in document["paths"].items():
         for operation in methods.values():
@@ -226,7 +226,7 @@ def training(home: Path) -> Training:
 def test_an_explanation_adds_up_and_is_made_once(
     client: LocalClient, training: Training, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import financial_assets.workflows.desk_explanation as desk_explanation
+    import financial_assets.workflows.desk.explanation as desk_explanation
 
     asked: list[int] = []
 
@@ -252,7 +252,7 @@ def test_an_explanation_adds_up_and_is_made_once(
 
 
 def test_a_model_without_gradients_has_no_explanation(client: LocalClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    import financial_assets.workflows.desk_explanation as desk_explanation
+    import financial_assets.workflows.desk.explanation as desk_explanation
 
     def none(*_: Any) -> Training:
         raise TrainingError("version 1 was made elsewhere: of its graph no gradients are known")

@@ -10,8 +10,8 @@ import pytest
 
 from financial_assets.installation import Installation, open_installation
 from financial_assets.settings import load_settings
-from financial_assets.workflows.orders import make_orders
-from financial_assets.workflows.paper_book import keep_paper_book
+from financial_assets.workflows.desk.orders import make_orders
+from financial_assets.workflows.desk.paper_book import keep_paper_book
 from tests.api.local_client import LocalClient
 
 Open = Callable[..., LocalClient]

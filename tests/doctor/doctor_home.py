@@ -169,7 +169,8 @@ def keep_derived(resources: Mapping[str, Any]) -> None:
             frame.to_csv(path, index=False) if kind == "csv" else frame.to_parquet(path)
     report = resources["ab_test"].report_path
     atomic_write_text(report, "<html></html>\n")
-    atomic_write_text(report.with_suffix(".json"), '{"verdict": "none"}')
+    evaluation = {"verdict": "none", "experiment": "financial-ab-test-experiment", "as_of": "2020-01-03"}
+    atomic_write_text(report.with_suffix(".json"), json.dumps(evaluation))
     write_by_month(resources["ab_test"].rivals_path, pd.DataFrame({"date": [CUTOFF]}), {})
     atomic_write_text(report.parent / "decisions" / "2020-01-03-0123456789ab.json", '{"action": "hold"}')
 

@@ -237,7 +237,7 @@ def test_a_killed_exporter_comes_back_with_its_totals(retrained: World, promethe
     os.kill(killed.pid, signal.SIGKILL)
     wait("its restart", lambda: _exporter(retrained).pid not in (None, killed.pid))
     again = time.time()
-    wait("a scrape", lambda: prometheus.value("timestamp(up == 1)").get("", 0) > again)
+    wait("a scrape", lambda: prometheus.value('timestamp(up{job="financial-assets"} == 1)').get("", 0) > again)
     assert prometheus.value(total) == before
     assert prometheus.value("sum(resets(ab_test_requests_total[1h]))") == {"": 0}
 

@@ -93,7 +93,10 @@ def test_listens_where_it_is_told_totals_survive_a_kill_and_ctrl_c_ends_it_clean
 
 def test_without_a_log_it_answers_that_there_is_none_and_makes_none(start: Start, tmp_path: Path) -> None:
     process, url = start()
-    assert scrape(url) == {("ab_test_exporter_up", (("source", "log"),)): 0}
+    assert scrape(url) == {
+        ("ab_test_exporter_up", (("source", "log"),)): 0,
+        ("financial_assets_trading_halted", ()): 0,
+    }
     with pytest.raises(urllib.error.URLError, match="refused"):
         scrape(url.replace("127.0.0.1", "127.0.0.2"))  # another address of this machine
     process.send_signal(signal.SIGTERM)

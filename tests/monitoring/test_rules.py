@@ -84,7 +84,7 @@ def test_the_rules_use_only_what_exporter_and_interface_expose(tmp_path: Path) -
         epoch = log.open_epoch(EXPERIMENT, arms(), "start", after=0)
         fill(log, epoch, prices, prices.sessions[20:39])
     further = (Source("prices", lambda: price_metrics(stored_prices(tmp_path), NOW)),)
-    collector = ExperimentCollector(lambda: PredictionLog(url), lambda: prices, further=further)
+    collector = ExperimentCollector(lambda: PredictionLog(url), lambda: prices, further=further, halted=lambda: False)
     families = [*collector.collect(), *Metrics().registry.collect()]
     exposed = {sample.name: {*sample.labels, *OF_PROMETHEUS} for family in families for sample in family.samples}
     used = {name for rule in RULES for name in NAMES.findall(rule["expr"])}

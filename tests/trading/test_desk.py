@@ -22,8 +22,8 @@ from financial_assets.market.clock import HistoricalClock
 from financial_assets.serving.signal_files import save_signals
 from financial_assets.trading.order_checks import broken_limits
 from financial_assets.trading.paper import HALTED
-from financial_assets.workflows.orders import MadeOrders, make_orders
-from financial_assets.workflows.paper_book import PAPER, REPLACED, KeptBook, keep_paper_book
+from financial_assets.workflows.desk.orders import MadeOrders, make_orders
+from financial_assets.workflows.desk.paper_book import PAPER, REPLACED, KeptBook, keep_paper_book
 from tests.trading.conftest import CAPITAL, Open
 
 

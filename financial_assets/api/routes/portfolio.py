@@ -86,7 +86,7 @@ def _answer(found: ServedSession, asked: PortfolioRequest, values: dict[str, flo
     # skfolio and its solver take seconds to import: whoever asks for signals alone need not wait.
     from financial_assets.portfolio.construction.constraints import Constraints
     from financial_assets.portfolio.construction.optimise import Appetite
-    from financial_assets.workflows.desk_portfolio import FORECASTS, propose_book
+    from financial_assets.workflows.desk.portfolio import FORECASTS, propose_book
 
     known = found.session
     forecast = asked.forecast or ("score" if asked.constraints.mode == "neutral" else "probability")

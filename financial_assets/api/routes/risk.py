@@ -23,7 +23,7 @@ from financial_assets.api.schemas.risk import (
 from financial_assets.api.schemas.signals import CAVEAT
 from financial_assets.api.sessions import ServedSession
 from financial_assets.portfolio.joint_risk.measures import TailRisk
-from financial_assets.workflows.desk_risk import HorizonRisk
+from financial_assets.workflows.desk.risk import HorizonRisk
 
 router = APIRouter(prefix="/v1", dependencies=[Depends(needs("risk"))])
 

@@ -73,7 +73,7 @@ async def one_signal(request: Request) -> Response:
 @router.get("/signals/{ticker}/explanation", response_model=Explanation, responses=errors(404, 422), tags=["signals"])
 async def explanation(request: Request, ticker: Symbol, session: SessionDate = None) -> Explanation:
     """Which feature families moved the answers about a ticker, by integrated gradients of the served window."""
-    from financial_assets.workflows.desk_explanation import METHOD
+    from financial_assets.workflows.desk.explanation import METHOD
 
     found = await served(request, session)
     symbol, sessions = ticker.upper(), sessions_of(request)

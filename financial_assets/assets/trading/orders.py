@@ -11,7 +11,7 @@ from financial_assets.metadata import link, quality_check, table
 from financial_assets.resources import ABTest, Market, Trading
 from financial_assets.trading.order_checks import broken_limits
 from financial_assets.trading.order_files import OrderDocument
-from financial_assets.workflows.orders import make_orders
+from financial_assets.workflows.desk.orders import make_orders
 
 _CHAIN = "Each file of orders names the digest of the one before it, and none is missing"
 _LIMITS = "Orders keep the limits of the book: whole lots, weights, gross exposure, turnover"

@@ -10,7 +10,7 @@ from financial_assets.metadata import link, table
 from financial_assets.resources import ABTest, Market, Trading
 from financial_assets.trading.paper import LedgerState
 from financial_assets.trading.reconciliation import Reconciliation
-from financial_assets.workflows.paper_book import KeptBook, keep_paper_book
+from financial_assets.workflows.desk.paper_book import KeptBook, keep_paper_book
 
 GROUP = "trading"
 OWNERS = ["team:trading-desk"]

@@ -91,7 +91,7 @@ def _families(evaluation: Mapping[str, Any]) -> Iterator[Metric]:
 
 def _value_at_risk(evaluation: Mapping[str, Any]) -> Iterator[Metric]:
     values: dict[str, dict[tuple[str, ...], float]] = {name: {} for name in _VAR}
-    for tail in evaluation["coverage"]:
+    for tail in evaluation.get("coverage", ()):  # evaluations of earlier versions have none
         labels = (tail["model"], str(tail["horizon"]), tail["side"], f"{tail['level']:g}")
         promised, share = round(1 - tail["level"], 6), tail["share"]
         found = {
@@ -112,7 +112,7 @@ def _value_at_risk(evaluation: Mapping[str, Any]) -> Iterator[Metric]:
     for name, meaning in _VAR.items():
         yield gauge(f"financial_assets_var_{name}", f"{meaning}, over the horizon", values[name], _TAIL)
     rejected: dict[tuple[str, ...], float] = {}
-    for tail in evaluation["backtests"]:
+    for tail in evaluation.get("backtests", ()):
         tests = [tail[name] for name in ("kupiec_holm", "independence_holm") if tail[name] is not None]
         rejected[tail["model"],] = rejected.get((tail["model"],), 0) + any(p <= FAMILY_ALPHA for p in tests)
     meaning = "Tails of single tickers whose value-at-risk back-test is rejected, after Holm's adjustment"

@@ -11,7 +11,7 @@ from financial_assets.models.explanations.answers import AnswerExplanation, Cont
 from financial_assets.models.external.answers import ExternalGraph
 from financial_assets.models.request_shape import SERVED_LOOKBACK
 from financial_assets.models.training import Training
-from financial_assets.workflows.desk_session import DeskSession
+from financial_assets.workflows.desk.session import DeskSession
 
 METHOD = (
     "Integrated gradients (Sundararajan, Taly and Yan 2017) from the window whose features all lie at their median of "

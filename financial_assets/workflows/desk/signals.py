@@ -12,7 +12,7 @@ from financial_assets.portfolio.joint_risk.measures import TailRisk, tails_of_qu
 from financial_assets.portfolio.sizing import fractional_kelly
 from financial_assets.portfolio.trade_edge import TradeEdge, expected_return, trade_edge
 from financial_assets.serving.signal_schema import QUANTILE_5D_COLUMNS, QUANTILE_COLUMNS
-from financial_assets.workflows.desk_session import DeskSession
+from financial_assets.workflows.desk.session import DeskSession
 
 SIZE_RULE = (
     "Fractional Kelly of probability and expected range (BUSINESS_KELLY_FRACTION, at most BUSINESS_KELLY_CAP); 0 on "

@@ -15,7 +15,7 @@ from financial_assets.portfolio.construction.optimise import Appetite, TargetBoo
 from financial_assets.portfolio.construction.orders import Order, orders_to
 from financial_assets.portfolio.joint_risk.residuals import FEWEST_SCENARIOS, MOST_SCENARIOS
 from financial_assets.portfolio.trade_edge import expected_return
-from financial_assets.workflows.desk_risk import DeskRisk
+from financial_assets.workflows.desk.risk import DeskRisk
 
 Forecast = Literal["score", "probability", "evidence", "none"]
 FORECASTS: Mapping[Forecast, str] = {

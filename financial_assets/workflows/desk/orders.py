@@ -21,11 +21,11 @@ from financial_assets.serving.signal_schema import QUANTILE_COLUMNS
 from financial_assets.trading.holdings import read_holdings
 from financial_assets.trading.order import Order, TradingCosts, limit_rule, limits_of
 from financial_assets.trading.order_files import OrderDocument, StoredOrders, Target
-from financial_assets.workflows.desk_portfolio import BookProposal, Forecast, propose_book
-from financial_assets.workflows.desk_risk import DeskRisk
-from financial_assets.workflows.desk_session import DeskSession, load_session
-from financial_assets.workflows.desk_signals import Advice, advise
-from financial_assets.workflows.paper_book import PAPER, bars_between, send, starting_capital
+from financial_assets.workflows.desk.paper_book import PAPER, bars_between, send, starting_capital
+from financial_assets.workflows.desk.portfolio import BookProposal, Forecast, propose_book
+from financial_assets.workflows.desk.risk import DeskRisk
+from financial_assets.workflows.desk.session import DeskSession, load_session
+from financial_assets.workflows.desk.signals import Advice, advise
 
 _WEIGHT_DIGITS = 9
 """Of weights in files: the solver's last digits say nothing."""

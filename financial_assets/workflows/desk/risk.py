@@ -16,7 +16,7 @@ from financial_assets.portfolio.joint_risk.backtest import CoverageTest, PastFor
 from financial_assets.portfolio.joint_risk.measures import PortfolioRisk, portfolio_risk
 from financial_assets.portfolio.joint_risk.residuals import MOST_SCENARIOS, JointResiduals
 from financial_assets.portfolio.joint_risk.scenarios import ForecastRange, scenario_returns
-from financial_assets.workflows.desk_session import DeskSession
+from financial_assets.workflows.desk.session import DeskSession
 
 _SUFFIX = {1: "", 5: "_5d"}
 _OUTCOME = {1: "log_return", 5: "outcome_5d"}
