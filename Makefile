@@ -34,7 +34,7 @@ run: $(SETUP) ## prices -> features -> models -> serving -> A/B report
 	@$(BIN)/financial-assets run
 
 test: $(SETUP) ## the tests (those that need an absent Debian package are skipped, naming it)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not statistics"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not statistics"
 
 test-statistics: $(SETUP) ## error rates by simulation, which make test leaves out
 	$(BIN)/python -m pytest -n 2 --dist load -m statistics
