@@ -33,6 +33,7 @@ def _invoke(command: object, arguments: object, environment: Mapping[str, str]) 
         patch.chdir(ROOT)
         # Read from the environment when it is imported; whoever imported it before did so with another one.
         patch.delitem(sys.modules, "financial_assets.definitions", raising=False)
-        # Dagster keeps the last job that it built, with the settings of whoever asked for it.
-        ReconstructableJob.get_definition.cache_clear()
+        # Dagster keeps the last job that it built, and the definitions behind it, with the settings of whoever asked.
+        for kept in (ReconstructableJob.get_definition, ReconstructableJob.get_repository_definition):
+            kept.cache_clear()
         return CliRunner().invoke(command, list(arguments))  # type: ignore[arg-type, call-overload]
