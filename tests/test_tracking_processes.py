@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,6 +19,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from financial_assets.tracking import MlflowTracker, ModelRegistry, owner_is_alive
+from financial_assets.tracking import connection as connections
 from financial_assets.tracking.runs import FAILURE_TAG
 from tests.mlflow_store import client_of, experiment_of
 
@@ -134,3 +137,18 @@ def test_processes_that_start_together_share_one_fresh_store(tmp_path: Path) -> 
     for version in registry.versions():
         folder = registry.download(version.version, tmp_path / "downloaded")
         assert (folder / "model.onnx").read_text() == version.run_id, "a version's artefacts are its own run's"
+
+
+def test_a_store_that_others_write_for_longer_than_sqlite_waits_is_opened_all_the_same(tmp_path: Path) -> None:
+    database = tmp_path / "mlflow.db"
+    connections.Connection(f"sqlite:///{database}").client.search_experiments(max_results=1)
+    connections._clients.pop(f"sqlite:///{database}")
+    writer = sqlite3.connect(database, isolation_level=None, check_same_thread=False)
+    writer.execute("BEGIN EXCLUSIVE")
+    later = threading.Timer(6.0, writer.rollback)  # SQLite waits for five seconds
+    later.start()
+    try:
+        assert connections.Connection(f"sqlite:///{database}").client.search_experiments(max_results=1)
+    finally:
+        later.join()
+        writer.close()

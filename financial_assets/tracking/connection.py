@@ -7,6 +7,7 @@ import os
 import re
 import sqlite3
 import threading
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,8 @@ _MLFLOW_ENVIRONMENT = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 _LOCK_TIMEOUT_S = 120.0
+_BUSY_S = 30.0
+"""How long opening a SQLite store goes on when its file is busy."""
 _clients: dict[str, tuple[MlflowClient, tuple[int, int] | None]] = {}
 _clients_lock = threading.Lock()
 
@@ -93,7 +96,7 @@ class Connection:
             _quieten()
             if self._database is not None and not self._database.exists():
                 _create(self._database)
-            client = _connect(self.uri)
+            client = _connect_in_turn(self.uri)
             _clients[self.uri] = client, _identity(self._database)
 
     @contextmanager
@@ -168,6 +171,20 @@ def _quieten() -> None:
         for handler in logger.handlers:
             if not any(isinstance(present, RedactingFilter) for present in handler.filters):
                 handler.addFilter(RedactingFilter())
+
+
+def _connect_in_turn(uri: str) -> MlflowClient:
+    """Connect; while other processes write into a SQLite file one after the other, a reader may miss its turn."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import OperationalError
+
+    deadline = time.monotonic() + _BUSY_S
+    while True:
+        try:
+            return _connect(uri)
+        except (MlflowException, OperationalError) as error:  # SQLite has waited for some seconds already
+            if "database is locked" not in str(error) or time.monotonic() > deadline:
+                raise
 
 
 def _connect(uri: str) -> MlflowClient:
