@@ -181,7 +181,7 @@ class _Watch:
 
 
 def watch(home: Path, react: Reaction) -> None:
-    """Let ``react`` see every boundary that this process passes in the state folder ``home``; there is no way back.
+    """Call ``react`` at every boundary that this process crosses in the state folder ``home``; it cannot be undone.
 
     Parameters
     ----------

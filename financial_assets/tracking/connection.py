@@ -36,7 +36,8 @@ _MLFLOW_ENVIRONMENT = {
 }
 _LOCK_TIMEOUT_S = 120.0
 _BUSY_S = 30.0
-"""How long opening a SQLite store goes on when its file is busy."""
+"""How long opening a SQLite store is tried while its file is busy."""
+_PAUSE_S = 0.1  # SQLite refuses at once, without waiting, where two processes would wait for each other
 _clients: dict[str, tuple[MlflowClient, tuple[int, int] | None]] = {}
 _clients_lock = threading.Lock()
 
@@ -185,6 +186,7 @@ def _connect_in_turn(uri: str) -> MlflowClient:
         except (MlflowException, OperationalError) as error:  # SQLite has waited for some seconds already
             if "database is locked" not in str(error) or time.monotonic() > deadline:
                 raise
+            time.sleep(_PAUSE_S)
 
 
 def _connect(uri: str) -> MlflowClient:

@@ -145,7 +145,7 @@ def test_a_new_evaluation_is_read_at_once(tmp_path: Path) -> None:
 def test_a_damaged_evaluation_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "ab-evaluation.json"
     path.write_text(text)
-    with pytest.raises(MonitoringError, match=r"ab-evaluation\.json is no evaluation .* materialize ab_evaluation"):
+    with pytest.raises(MonitoringError, match=r"ab-evaluation\.json is not an evaluation .* materialize ab_evaluation"):
         EvaluationMetrics(path).read()
 
 

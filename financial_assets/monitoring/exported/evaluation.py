@@ -74,7 +74,7 @@ class EvaluationMetrics:
                 self._families = tuple(_families(json.loads(self._path.read_text(encoding="utf-8"))))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise MonitoringError(
-                    f"{self._path} is no evaluation ({error!r}); materialize ab_evaluation again"
+                    f"{self._path} is not an evaluation ({error!r}); materialize ab_evaluation again"
                 ) from error
             self._version = version
         return self._families
