@@ -35,7 +35,7 @@ OWNERS = ["team:quant-research"]
 
 
 class TrainingConfig(dg.Config):
-    """Settings that one run overrides: the result is another model, with its own fingerprint and version, and a trial."""
+    """Settings that one run overrides: the result is another model, with its own fingerprint, version and trial."""
 
     seed: int | None = Field(default=None, ge=0, description="Seed of weights and of their training; default: SEED.")
     max_epochs: int | None = Field(
