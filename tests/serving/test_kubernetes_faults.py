@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 from financial_assets.errors import NotReadyError, TargetError
-from financial_assets.serving.kubernetes import api as calls_module
-from financial_assets.serving.kubernetes import waiting
 from financial_assets.serving.kubernetes.api import connect
 from financial_assets.serving.kubernetes.target import KubernetesTarget
 from financial_assets.serving.manifests import experiment_manifest, model_manifest
 from tests.serving.kube_api import Fault, KubeApi, kubeconfig, status_body
+from tests.serving.kube_target import api, impatient
+
+__all__ = ["api", "impatient"]  # fixtures
 
 A = "baseline-predictor-v1"
 MODEL = model_manifest(A, f"s3://models/{A}")
@@ -27,19 +28,6 @@ FORBIDDEN = status_body(403, "Forbidden", 'models.mlops.seldon.io is forbidden: 
 INVALID = status_body(422, "Invalid", "spec.memory: Invalid value", causes=[{"field": "spec.memory"}])
 NO_NAMESPACE = status_body(404, "NotFound", 'namespaces "x" not found', name="x", kind="namespaces")
 OBJECT = f"Model financial-inference/{A}"
-
-
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A tenth of the pauses between attempts; their number and the deadlines stay."""
-    monkeypatch.setattr(calls_module, "_BACK_OFF_S", 0.02)
-    monkeypatch.setattr(waiting, "_POLL_S", 0.02)
-
-
-@pytest.fixture
-def api() -> Any:
-    with KubeApi() as running:
-        yield running
 
 
 @pytest.fixture

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,44 +14,27 @@ import pytest
 
 from financial_assets.errors import NotReadyError, TargetError
 from financial_assets.serving.deployment import deploy
-from financial_assets.serving.kubernetes import api as calls_module
 from financial_assets.serving.kubernetes import waiting
-from financial_assets.serving.kubernetes.api import connect
 from financial_assets.serving.kubernetes.target import KubernetesTarget
 from financial_assets.serving.manifests import experiment_manifest, model_manifest
-from tests.serving.kube_api import Document, Fault, KubeApi, condition, hiccup, kubeconfig, ready_at_once, status_body
+from tests.serving import kube_target
+from tests.serving.kube_api import Document, Fault, KubeApi, condition, hiccup, ready_at_once, status_body
+from tests.serving.kube_target import api, impatient
 from tests.serving.serving_objects import weights_of
+
+__all__ = ["api", "impatient"]  # fixtures
 
 A, B, C = "baseline-predictor-v1", "enhanced-predictor-v2", "lightweight-predictor-v3"
 AB = "ab-experiment"
+make_target = partial(kube_target.make_target, timeout_s=30.0, request_timeout_s=5.0)
 FORBIDDEN = status_body(403, "Forbidden", 'User "runs" cannot get resource: RBAC: role.rbac not found')
 PASSING = ["Unavailable", "DeadlineExceeded", "Canceled", "Internal", "Unknown", "Aborted"]
 READY = [condition(word, "True") for word in ("ExperimentReady", "CandidatesReady", "MirrorReady")]
 
 
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A tenth of the pauses between attempts; the deadlines stay."""
-    monkeypatch.setattr(calls_module, "_BACK_OFF_S", 0.02)
-    monkeypatch.setattr(waiting, "_POLL_S", 0.02)
-
-
-@pytest.fixture
-def api() -> Iterator[KubeApi]:
-    with KubeApi() as running:
-        yield running
-
-
 @pytest.fixture
 def target(api: KubeApi, tmp_path: Path) -> KubernetesTarget:
     return make_target(api.url, tmp_path)
-
-
-def make_target(url: str, folder: Path, **changes: Any) -> KubernetesTarget:
-    values = {"timeout_s": 30.0, "request_timeout_s": 5.0, "settle_s": 0.3, **changes}
-    return KubernetesTarget(
-        connect("here", kubeconfig=kubeconfig(folder, url)), http_url=url, grpc_target="mesh:80", **values
-    )
 
 
 def models() -> list[Document]:

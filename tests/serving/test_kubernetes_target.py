@@ -4,49 +4,28 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from financial_assets.errors import ManifestError, NotReadyError, TargetError
-from financial_assets.serving.kubernetes import api as calls_module
-from financial_assets.serving.kubernetes import waiting
-from financial_assets.serving.kubernetes.api import connect
 from financial_assets.serving.kubernetes.target import KubernetesTarget
 from financial_assets.serving.manifests import experiment_manifest, model_manifest
 from financial_assets.serving.target import ServingTarget
-from tests.serving.kube_api import Fault, KubeApi, condition, hiccup, kubeconfig, ready_at_once
+from tests.serving.kube_api import Fault, KubeApi, condition, hiccup, ready_at_once
+from tests.serving.kube_target import api, impatient, make_target
 from tests.serving.serving_objects import server_manifest, weights_of
+
+__all__ = ["api", "impatient"]  # fixtures
 
 A, B, C = "baseline-predictor-v1", "enhanced-predictor-v2", "lightweight-predictor-v3"
 AB = "ab-experiment"
 
 
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A tenth of the pauses between attempts; their number and the deadlines stay."""
-    monkeypatch.setattr(calls_module, "_BACK_OFF_S", 0.02)
-    monkeypatch.setattr(waiting, "_POLL_S", 0.02)
-
-
-@pytest.fixture
-def api() -> Iterator[KubeApi]:
-    with KubeApi() as running:
-        yield running
-
-
 @pytest.fixture
 def target(api: KubeApi, tmp_path: Path) -> KubernetesTarget:
-    return make_target(api, tmp_path)
-
-
-def make_target(api: KubeApi, folder: Path, **changes: Any) -> KubernetesTarget:
-    values = {"timeout_s": 3.0, "request_timeout_s": 0.4, "settle_s": 0.3, **changes}
-    return KubernetesTarget(
-        connect("here", kubeconfig=kubeconfig(folder, api.url)), http_url=api.url, grpc_target="mesh:80", **values
-    )
+    return make_target(api.url, tmp_path)
 
 
 def model(name: str, **changes: Any) -> dict[str, Any]:
@@ -151,18 +130,18 @@ def test_the_timeout_says_what_was_waited_for_and_seen_last(api: KubeApi, tmp_pa
     pending = condition("ModelReady", "False", message="ScheduleFailed", reason="no matching servers are available")
     api.operator = lambda api, d: api.set_status("Model", A, [pending])
     with pytest.raises(NotReadyError, match=rf"waited 0.5 s .*Model {A}: .*ScheduleFailed: no matching servers"):
-        make_target(api, tmp_path, timeout_s=0.5).apply([model(A)])
+        make_target(api.url, tmp_path, timeout_s=0.5).apply([model(A)])
 
 
 def test_ready_means_enough_replicas(api: KubeApi, tmp_path: Path) -> None:
     api.operator = lambda api, d: ready_at_once(api, d | {"spec": {"replicas": 1}})
     with pytest.raises(NotReadyError, match="1 of 2 replicas are available"):
-        make_target(api, tmp_path, timeout_s=0.5).apply([model(A, replicas=2)])
+        make_target(api.url, tmp_path, timeout_s=0.5).apply([model(A, replicas=2)])
 
 
 def test_a_model_must_answer_through_the_mesh_too(api: KubeApi, tmp_path: Path) -> None:
     api.mesh_down.add(A)
-    target = make_target(api, tmp_path, timeout_s=0.5)
+    target = make_target(api.url, tmp_path, timeout_s=0.5)
     with pytest.raises(NotReadyError, match=rf"the gateway answers HTTP 503 at .*/v2/models/{A}/ready"):
         target.apply([model(A)])
     assert not target.status().ready
@@ -170,7 +149,7 @@ def test_a_model_must_answer_through_the_mesh_too(api: KubeApi, tmp_path: Path) 
 
 
 def test_ready_from_before_a_change_does_not_count(api: KubeApi, tmp_path: Path) -> None:
-    target = make_target(api, tmp_path, timeout_s=0.6)
+    target = make_target(api.url, tmp_path, timeout_s=0.6)
     target.apply([model(A)])
     api.operator = lambda api, d: None
     with pytest.raises(NotReadyError, match="that may be from before the change"):
@@ -200,7 +179,7 @@ def test_a_rejected_experiment_fails_with_the_schedulers_words(api: KubeApi, tar
 
 
 def test_a_late_rejection_of_new_weights_is_still_seen(api: KubeApi, tmp_path: Path) -> None:
-    target = make_target(api, tmp_path, settle_s=1.0)
+    target = make_target(api.url, tmp_path, settle_s=1.0)
     target.apply([model(A), model(B), split()])
     before = api.get("Experiment", AB)["status"]["conditions"]
     rejected = hiccup("FailedPrecondition", "not so", at=9)
@@ -220,7 +199,7 @@ def test_an_experiment_waits_for_candidates_and_mirror(api: KubeApi, tmp_path: P
 
     api.operator = operator
     with pytest.raises(NotReadyError, match=rf"Experiment {AB}: MirrorReady=False why"):
-        make_target(api, tmp_path, timeout_s=0.8).apply([model(A), model(B), model(C), split(mirror=(C, 50))])
+        make_target(api.url, tmp_path, timeout_s=0.8).apply([model(A), model(B), model(C), split(mirror=(C, 50))])
 
 
 def test_weights_that_an_earlier_version_patched_are_taken_over(api: KubeApi, target: Any) -> None:
@@ -272,7 +251,7 @@ def test_a_model_in_use_is_not_deleted(api: KubeApi, target: Any) -> None:
 
 
 def test_deletion_waits_for_the_finalizer_and_never_strips_it(api: KubeApi, tmp_path: Path) -> None:
-    target = make_target(api, tmp_path, timeout_s=0.8)
+    target = make_target(api.url, tmp_path, timeout_s=0.8)
     target.apply([model(A)])
     api.get("Model", A)["metadata"]["finalizers"] = ["seldon.model.finalizer"]
     with pytest.raises(NotReadyError, match=r"to go: finalizers seldon.model.finalizer; ModelReady=True.*nothing was"):
@@ -336,7 +315,7 @@ def test_other_peoples_objects_are_never_touched(api: KubeApi, target: Any, act:
 
 
 def test_a_volume_that_both_sides_mount_is_reachable(api: KubeApi, tmp_path: Path) -> None:
-    target = make_target(api, tmp_path, volume=Path("/mnt/artifacts"))
+    target = make_target(api.url, tmp_path, volume=Path("/mnt/artifacts"))
     target.apply([model(A, storageUri="/mnt/artifacts/a-123")])
     assert api.get("Model", A)["spec"]["storageUri"] == "/mnt/artifacts/a-123"
     for uri in ("/mnt/artifacts", "/mnt/other/a-123", "file:///mnt/artifacts/a-123", "/mnt/artifacts/../a"):
@@ -347,5 +326,5 @@ def test_a_volume_that_both_sides_mount_is_reachable(api: KubeApi, tmp_path: Pat
 def test_no_experiment_is_made_over_a_model_that_is_not_up(api: KubeApi, tmp_path: Path) -> None:
     api.put(model(A), conditions=[condition("ModelReady", "False", message="ScheduleFailed", reason="no servers")])
     with pytest.raises(NotReadyError, match=f"Model {A}: .*ScheduleFailed: no servers"):
-        make_target(api, tmp_path, timeout_s=0.5).apply([model(B), split()])
+        make_target(api.url, tmp_path, timeout_s=0.5).apply([model(B), split()])
     assert ("Experiment", AB) not in api.objects
