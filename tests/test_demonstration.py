@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,12 @@ def test_half_a_planting_is_done_again(planted: Path, tmp_path: Path) -> None:
         assert again.read_bytes() == once.read_bytes(), "seeded"
 
 
+def _replace_run(monkeypatch: pytest.MonkeyPatch, run: Callable[..., Any]) -> None:
+    """In the module alone: other threads of this process start processes, too."""
+    replaced = SimpleNamespace(run=run, DEVNULL=subprocess.DEVNULL, STDOUT=subprocess.STDOUT)
+    monkeypatch.setattr(demonstration, "subprocess", replaced)
+
+
 def test_the_graph_gets_these_settings_and_no_others(planted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[dict[str, Any]] = []
 
@@ -84,7 +91,7 @@ def test_the_graph_gets_these_settings_and_no_others(planted: Path, monkeypatch:
         asked.append({"command": command, **given})
         return subprocess.CompletedProcess(command, 0)
 
-    monkeypatch.setattr(subprocess, "run", run)
+    _replace_run(monkeypatch, run)
     said: list[str] = []
     with pytest.raises(ExperimentError, match="equal: no verdict by the horizon of 252 sessions"):
         judge(PAIRS[1], planted, said.append, {"DAGSTER_HOME": "/elsewhere", "OMP_NUM_THREADS": "1"})
@@ -106,7 +113,7 @@ def test_a_run_that_fails_is_named_with_its_last_words(planted: Path, monkeypatc
         stdout.flush()
         return subprocess.CompletedProcess(command, 1)
 
-    monkeypatch.setattr(subprocess, "run", run)
+    _replace_run(monkeypatch, run)
     with pytest.raises(ExperimentError, match=r"financial-assets run failed, see .*output\.log: .*the disk is full"):
         judge(PAIRS[1], planted, lambda _: None, {})
 

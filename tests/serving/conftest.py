@@ -111,16 +111,24 @@ class Synced:
 
 
 @pytest.fixture(scope="session")
-def synced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Synced]:
-    """One plane behind a Git repository; each test uses names of its own."""
+def branch_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[GitRemote, LocalTarget, Path]]:
+    """A Git repository, a running plane that may follow it, and a folder for models."""
     root = tmp_path_factory.mktemp("gitops")
-    remote, home, volume = GitRemote(root / "git"), root / "home", root / "volume"
-    ports = control.start(home, timeout_s=90)
-    gateway = f"127.0.0.1:{ports.gateway}"
+    home = root / "home"
+    control.start(home, timeout_s=90)
+    yield GitRemote(root / "git"), LocalTarget(home), root / "volume"
+    control.stop(home)
+
+
+@pytest.fixture(scope="module")
+def synced(branch_plane: tuple[GitRemote, LocalTarget, Path]) -> Iterator[Synced]:
+    """One plane behind a Git repository; each test uses names of its own.
+
+    The syncer asks Git many times per second: it ends with the file that needs it.
+    """
+    remote, plane, volume = branch_plane
+    gateway = f"127.0.0.1:{control.start(plane.home, timeout_s=90).gateway}"
     target = remote.target(http_url=f"http://{gateway}", grpc_target=gateway, volume=volume)
-    try:
-        with pytest.MonkeyPatch.context() as patch, Syncer(remote, LocalTarget(home)) as syncer:
-            patch.setattr(probes, "_DRAWS", 200)  # tells 3:1 from 1:1, and takes less than a second
-            yield Synced(target, volume, syncer.running.clear, syncer.running.set, syncer.settle)
-    finally:
-        control.stop(home)
+    with pytest.MonkeyPatch.context() as patch, Syncer(remote, plane) as syncer:
+        patch.setattr(probes, "_DRAWS", 200)  # tells 3:1 from 1:1, and takes less than a second
+        yield Synced(target, volume, syncer.running.clear, syncer.running.set, syncer.settle)
