@@ -13,7 +13,6 @@ import math
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from itertools import compress
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,10 +20,11 @@ import pandas as pd
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.decision.record import Guardrail, TrafficEvidence
 from financial_assets.experiment.plan.plan import ExperimentPlan
+from financial_assets.experiment.row_codes import RowCodes
 from financial_assets.experiment.statistics.guardrails import fair_share, incident_answers, peak_log_e
 from financial_assets.experiment.statistics.srm_sequential import SequentialSrm
 
-_COLUMNS = ["epoch", "regime", "model", "status", "latency_s"]
+_COLUMNS = ["epoch", "regime", "latency_s"]
 _FAILED = ("failed", "rejected", "timeout")
 _LOOK = 500  # requests between looks at the split
 
@@ -60,9 +60,10 @@ def watch_traffic(
         if epoch.champion.model == plan.champion and plan.challenger in {arm.model for arm in epoch.challengers}
     }
     logged = _those(routed, routed["epoch"].isin(list(tested)) & (routed["status"] != "pending"))
-    rows, rules = _in_time(logged), plan.guardrails
-    failed = rows["status"].isin(_FAILED).to_numpy()
-    slow = (rows["latency_s"] > rules.latency_objective_s).to_numpy() | (rows["status"] == "timeout").to_numpy()
+    codes, rules = RowCodes(logged), plan.guardrails
+    rows = _in_time(plan, logged, codes)
+    failed = rows["failed"].to_numpy()
+    slow = (rows["latency_s"] > rules.latency_objective_s).to_numpy() | rows["timed_out"].to_numpy()
     if longest is None and direct is not None:
         longest = longest_of_pairs(plan, direct)
     alone = _alone(plan, longest)
@@ -71,16 +72,23 @@ def watch_traffic(
         guardrails=(
             _arm(plan, tested, rows, failed, "errors", rules.error_share, "failed"),
             _arm(plan, tested, rows, slow, "latency", rules.slow_share, late, alone),
-            sample_ratio(plan.challenger, tested, logged, plan.guardrails.srm_alpha, remembers=plan.rule > 1),
+            _sample_ratio(plan.challenger, tested, logged, codes, rules.srm_alpha, remembers=plan.rule > 1),
             _unattributed(plan, rows),
         ),
-        digest=_digest(plan, logged, alone),
+        digest=_digest(plan, logged, codes, alone),
     )
 
 
-def _in_time(logged: pd.DataFrame) -> pd.DataFrame:
-    """The requests as they were sent, with ``seconds`` since the first: the log is ordered by session and ticker."""
+def _in_time(plan: ExperimentPlan, logged: pd.DataFrame, codes: RowCodes) -> pd.DataFrame:
+    """The requests as they were sent, with ``seconds`` since the first: the log is ordered by session and ticker.
+
+    Besides columns of the log, which of them went to ``challenger`` and ``champion``, and which ``failed``,
+    ``timed_out`` or were ``lost`` to all arms.
+    """
     columns = {name: logged[name].to_numpy() for name in _COLUMNS}
+    columns |= {"challenger": codes.are("model", plan.challenger), "champion": codes.are("model", plan.champion)}
+    columns |= {"failed": codes.are("status", *_FAILED), "timed_out": codes.are("status", "timeout")}
+    columns["lost"] = codes.are("status", "unattributed")
     columns["day"] = (
         pd.factorize(logged["session"].to_numpy())[0] if "session" in logged else np.zeros(len(logged), int)
     )
@@ -122,8 +130,7 @@ def _arm(
 ) -> Guardrail:
     """One guardrail of the challenger against its objective, and against the champion if that breaks it too."""
     level = -math.log(plan.guardrails.alpha)
-    model = rows["model"].to_numpy()
-    own, other = model == plan.challenger, model == plan.champion
+    own, other = rows["challenger"].to_numpy(), rows["champion"].to_numpy()
     of_challenger, of_champion = bad[own], bad[other]
     incidents, of_champion_counted = (
         arm[_counts(plan, arm, rows, some)] for arm, some in ((of_challenger, own), (of_champion, other))
@@ -145,7 +152,7 @@ def _arm(
 def _is_its_own(plan: ExperimentPlan, epochs: dict[int, WeightEpoch], rows: pd.DataFrame, bad: np.ndarray) -> bool:
     """Whether the challenger has more of both arms' bad answers than its weight explains."""
     # Only bad answers count: an hour that is bad for both arms adds to both, and proves nothing against one.
-    pair = rows["model"].isin((plan.champion, plan.challenger)).to_numpy()
+    pair = rows["challenger"].to_numpy() | rows["champion"].to_numpy()
     first = _counts(plan, bad[pair], rows, pair)
     guilty = rows.loc[pair].loc[bad[pair] & first]
     weights = [
@@ -154,7 +161,7 @@ def _is_its_own(plan: ExperimentPlan, epochs: dict[int, WeightEpoch], rows: pd.D
     # Where one arm answers everything there is nothing to compare.
     is_shared = [split[plan.challenger] > 0 and split[plan.champion] > 0 for split in weights]
     allowed = [fair_share(split[plan.challenger], split[plan.champion]) for split in compress(weights, is_shared)]
-    of_challenger = (guilty["model"] == plan.challenger).to_numpy()[is_shared]
+    of_challenger = guilty["challenger"].to_numpy()[is_shared]
     return peak_log_e(of_challenger, allowed) >= -math.log(plan.guardrails.alpha)
 
 
@@ -196,34 +203,23 @@ def sequential_srm(epochs: Mapping[int, WeightEpoch], routed: pd.DataFrame, *, r
     remembers
         See :class:`.SequentialSrm`.
     """
+    return _sequential_srm(epochs, RowCodes(routed), remembers=remembers)
+
+
+def _sequential_srm(epochs: Mapping[int, WeightEpoch], codes: RowCodes, *, remembers: bool) -> SequentialSrm:
     test = SequentialSrm(remembers=remembers)
+    numbered, names = codes.together("epoch", "regime", "model")
+    epoch_of = np.array([number for number, _, _ in names], np.int64)[numbered]
     for number, epoch in epochs.items():
-        rows = _those(routed, routed["epoch"] == number)
-        numbered, names = _numbered(rows, "regime", "model")
-        codes = numbered.tolist()
-        for start in range(0, len(codes), _LOOK):
-            counts = Counter(codes[start : start + _LOOK])
+        of_epoch = numbered[epoch_of == number].tolist()
+        for start in range(0, len(of_epoch), _LOOK):
+            counts = Counter(of_epoch[start : start + _LOOK])
             split: dict[Hashable, tuple[Mapping[str, int], dict[str, int]]] = {}
             for code, count in counts.items():
-                label, model = names[code]
+                _, label, model = names[code]
                 split.setdefault((number, label), (epoch.weights_in(label), {}))[1][model] = count
             test.update(split)
     return test
-
-
-def _numbered(rows: pd.DataFrame, *columns: str) -> tuple[np.ndarray, list[tuple[Any, ...]]]:
-    """Number of each row's values in some columns ``[row]``, and these values by number, as they came first.
-
-    Few models and regimes, many requests: numbers are counted in a fraction of the time of tuples of texts.
-    """
-    values, codes = [rows[column].to_numpy() for column in columns], np.zeros(len(rows), np.int64)
-    for cells in values:
-        own, distinct = pd.factorize(cells)
-        codes = codes * (len(distinct) + 1) + own + 1  # nothing has the number -1
-    codes, distinct = pd.factorize(codes)
-    first = np.empty(len(distinct), np.int64)
-    first[codes[::-1]] = np.arange(len(codes))[::-1]  # in reverse: of what is written to a place, the last stays
-    return codes, [tuple(cells[row] for cells in values) for row in first]
 
 
 def sample_ratio(
@@ -244,11 +240,28 @@ def sample_ratio(
     remembers
         See :class:`.SequentialSrm`.
     """
-    rows = _those(routed, routed["epoch"].isin(list(epochs)) & ~routed["status"].isin(("pending", "unattributed")))
-    p_value = sequential_srm(epochs, rows, remembers=remembers).p_value
-    share = float((rows["model"] == model).mean()) if len(rows) else 0.0
-    codes, strata = _numbered(rows, "epoch", "regime")
-    counts = zip(np.bincount(codes, minlength=len(strata)).tolist(), strata, strict=True)
+    rows = _those(routed, routed["epoch"].isin(list(epochs)) & (routed["status"] != "pending"))
+    return _sample_ratio(model, epochs, rows, RowCodes(rows), alpha, remembers=remembers)
+
+
+def _sample_ratio(
+    model: str,
+    epochs: Mapping[int, WeightEpoch],
+    rows: pd.DataFrame,
+    codes: RowCodes,
+    alpha: float,
+    *,
+    remembers: bool,
+) -> Guardrail:
+    """See :func:`sample_ratio`; ``rows`` are of these epochs, none of them pending."""
+    lost = codes.are("status", "unattributed")
+    if lost.any():
+        rows = rows[~lost]
+        codes = RowCodes(rows)
+    p_value = _sequential_srm(epochs, codes, remembers=remembers).p_value
+    share = float(codes.are("model", model).mean()) if len(rows) else 0.0
+    numbered, strata = codes.together("epoch", "regime")
+    counts = zip(np.bincount(numbered, minlength=len(strata)).tolist(), strata, strict=True)
     # Weights change between epochs and regimes: the share asked for is the mean over the requests as they came.
     asked_for = sum(count * epochs[int(number)].propensity(model, regime) for count, (number, regime) in counts)
     expected = asked_for / len(rows) if len(rows) else 0.0
@@ -269,7 +282,7 @@ def sample_ratio(
 
 
 def _unattributed(plan: ExperimentPlan, rows: pd.DataFrame) -> Guardrail:
-    lost, allowed = (rows["status"] == "unattributed").to_numpy(), plan.guardrails.error_share
+    lost, allowed = rows["lost"].to_numpy(), plan.guardrails.error_share
     count, share = len(lost), float(lost.mean()) if len(lost) else 0.0
     evidence = peak_log_e(lost[_counts(plan, lost, rows)], allowed)
     fired, p_value = evidence >= -math.log(plan.guardrails.alpha), math.exp(-evidence)
@@ -277,13 +290,13 @@ def _unattributed(plan: ExperimentPlan, rows: pd.DataFrame) -> Guardrail:
     return Guardrail("attribution", "", "hold", fired, share, allowed, count, seen, p_value)
 
 
-def _digest(plan: ExperimentPlan, rows: pd.DataFrame, alone: np.ndarray) -> str:
+def _digest(plan: ExperimentPlan, rows: pd.DataFrame, codes: RowCodes, alone: np.ndarray) -> str:
     digest = hashlib.sha256()
     # Logs without any regime keep the digest that they had before there were regimes.
     for column in ("model", "status", "regime") if rows["regime"].notna().any() else ("model", "status"):
-        codes, distinct = pd.factorize(rows[column].to_numpy())
+        numbers, distinct = codes.of(column)
         texts = np.array([*map(str, distinct), ""], dtype=object)  # -1, the last one, is nothing
-        digest.update("\n".join(texts[codes].tolist()).encode())
+        digest.update("\n".join(texts[numbers].tolist()).encode())
     digest.update(rows["epoch"].to_numpy("<i8").tobytes())
     digest.update(rows["latency_s"].to_numpy("<f8").tobytes())
     digest.update(alone.tobytes())
