@@ -278,8 +278,7 @@ def _moves_first_sessions(kept: KeptEvidence, rows: PairRows) -> bool:
     """Whether a ticker was requested earlier than was known, so that more of its predictions were due."""
     first, newest = kept.state.first, str(kept.days.day[-1]) if len(kept.days.day) else ""
     return any(
-        _iso(session) < first.get(ticker, "") or (ticker not in first and _iso(session) <= newest)
-        for ticker, session in rows.first.items()
+        day < first.get(ticker, "") or (ticker not in first and day <= newest) for ticker, day in rows.first.items()
     )
 
 
@@ -296,7 +295,7 @@ def _updated(
     """What is kept after the sessions ``todo`` were tabulated again."""
     if not todo:
         return kept
-    first = {ticker: _iso(session) for ticker, session in rows.first.items()}
+    first = dict(rows.first)
     first |= {ticker: min(day, first.get(ticker, day)) for ticker, day in kept.state.first.items()}
     again = np.sort(_days(pd.DatetimeIndex(list(todo))))
     due = np.flatnonzero(np.isin(settled.day, again))

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 
-from financial_assets.experiment.decision.evidence import SharedSeries, first_sessions
+from financial_assets.experiment.decision.evidence import SharedSeries
 from financial_assets.experiment.decision.guardrails import longest_of_pairs
 from financial_assets.experiment.decision.series import prediction_columns
 from financial_assets.experiment.outcomes import frame_names, outcome_frame, outcome_matrices
@@ -92,9 +92,13 @@ class PairRows:
         return tuple(pd.DatetimeIndex(np.unique(self.rows["session"].to_numpy()[self._is_pending])))
 
     @cached_property
-    def first(self) -> Mapping[str, pd.Timestamp]:
-        """See :func:`.evidence.first_sessions`."""
-        return first_sessions(self.complete)
+    def first(self) -> Mapping[str, str]:
+        """Ticker -> ISO date of the first session on which it was requested: see :func:`.evidence.first_sessions`."""
+        codes, tickers = pd.factorize(self.complete["ticker"].to_numpy())
+        days = self.complete["session"].to_numpy().astype("datetime64[D]")
+        first = np.full(len(tickers), np.datetime64("9999-12-31"))
+        np.minimum.at(first, codes, days)
+        return dict(zip(map(str, tickers), first.astype(str).tolist(), strict=True))
 
     @cached_property
     def longest(self) -> pd.DataFrame:
