@@ -13,7 +13,7 @@ from financial_assets.atomic import atomic_write_text
 from financial_assets.folders import is_open_to_others, make_folder, tighten
 from financial_assets.resources import make_resources
 from financial_assets.settings import load_settings
-from tests.mlflow_store import client_of
+from tests.tracking.mlflow_store import client_of
 
 
 def mode(path: Path) -> int:

@@ -23,7 +23,7 @@ from financial_assets.models.variants import VARIANTS
 from financial_assets.resources import make_resources
 from financial_assets.resources.pipeline_run import RUN_TAG
 from financial_assets.settings import load_settings
-from tests.mlflow_store import client_of
+from tests.tracking.mlflow_store import client_of
 
 BASELINE = VARIANTS["baseline"]
 MODEL = make_model_asset(BASELINE)

@@ -22,7 +22,7 @@ from financial_assets.models.walk_forward import tracked
 from financial_assets.resources import make_resources
 from financial_assets.resources.pipeline_run import RUN_TAG
 from financial_assets.settings import Settings, load_settings
-from tests.mlflow_store import client_of
+from tests.tracking.mlflow_store import client_of
 
 TINY = {"tiny": Variant("tiny", layers=1, hidden=4, dropout=0.0, epochs=1, learning_rate=1e-2, batch_size=128)}
 CHOSEN = Settings().variants

@@ -14,7 +14,7 @@ from financial_assets.doctor.runs import check_dagster, end_tracked_runs
 from financial_assets.doctor.walk import Checked, LayerError
 from financial_assets.tracking import MlflowTracker
 from financial_assets.tracking.owners import OWNER_HOST, OWNER_PID, OWNER_STARTED, owner_tags
-from tests.mlflow_store import client_of, experiment_of
+from tests.tracking.mlflow_store import client_of, experiment_of
 
 ORIGIN = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("here"), "__repository__").get_job_origin("daily")
 ROOT = Path(__file__).parents[2]

@@ -54,7 +54,7 @@ from financial_assets.tracking.owners import OWNER_PID
 from tests.in_process import execute_job, financial_assets
 from tests.integration import killing, panels
 from tests.kept_thresholds import share_thresholds
-from tests.mlflow_store import client_of
+from tests.tracking.mlflow_store import client_of
 from tests.waiting import finish, run, wait, wait_on
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1500)]

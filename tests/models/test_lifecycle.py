@@ -34,7 +34,7 @@ from financial_assets.models.variants import Variant
 from financial_assets.tracking import MlflowTracker, ModelRegistry
 from financial_assets.tracking.owners import OWNER_PID, OWNER_STARTED, owner_tags
 from financial_assets.tracking.runs import FAILURE_TAG
-from tests.mlflow_store import client_of, experiment_of
+from tests.tracking.mlflow_store import client_of, experiment_of
 
 TAGS = {"dagster.run_id": "run-1", "dagster.asset": "models/tiny"}
 

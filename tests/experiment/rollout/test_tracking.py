@@ -15,7 +15,7 @@ from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.experiment.rollout.tracking import DECISION_TAG, track_decision
 from financial_assets.tracking import MlflowTracker
 from tests.experiment.decision.builders import EPOCH, QUIET, evidence, plan
-from tests.mlflow_store import client_of
+from tests.tracking.mlflow_store import client_of
 
 # MLflow 3.17 asks SQLAlchemy 2.1 for a loader strategy that it is about to drop.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning")

@@ -19,8 +19,8 @@ from financial_assets.models.variants import Variant
 from financial_assets.tracking import MlflowTracker
 from financial_assets.tracking.owners import OWNER_PID, OWNER_STARTED
 from financial_assets.tracking.runs import FAILURE_TAG
-from tests.mlflow_store import client_of
 from tests.models.search.conftest import FakeFit, loss_of
+from tests.tracking.mlflow_store import client_of
 
 # MLflow 3.17 asks SQLAlchemy 2.1 for a loader strategy that it is about to drop.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning")

@@ -22,8 +22,8 @@ from financial_assets.models.walk_forward.tracked import FoldRuns, fold_metrics
 from financial_assets.tracking import MlflowTracker
 from financial_assets.tracking.owners import OWNER_PID, OWNER_STARTED
 from financial_assets.tracking.runs import FAILURE_TAG
-from tests.mlflow_store import client_of
 from tests.models.walk_forward.conftest import walk_of
+from tests.tracking.mlflow_store import client_of
 
 # MLflow 3.17 asks SQLAlchemy 2.1 for a loader strategy that it is about to drop.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning")

@@ -24,7 +24,7 @@ import pytest
 from financial_assets.resources.pipeline_run import DAGSTER_RUN, RUN_TAG
 from financial_assets.tracking import KIND_TAG, MlflowTracker, owner_is_alive
 from financial_assets.tracking.runs import FAILURE_TAG
-from tests.mlflow_store import client_of
+from tests.tracking.mlflow_store import client_of
 from tests.waiting import wait, wait_on
 
 # MLflow 3.17 asks SQLAlchemy 2.1 for a loader strategy that it is about to drop.

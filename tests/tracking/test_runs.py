@@ -33,7 +33,7 @@ from financial_assets.tracking.owners import (
     owner_tags,
 )
 from financial_assets.tracking.runs import FAILURE_TAG, page_of
-from tests.mlflow_store import client_of, experiment_of
+from tests.tracking.mlflow_store import client_of, experiment_of
 
 # MLflow 3.17 asks SQLAlchemy 2.1 for a loader strategy that it is about to drop.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning")

@@ -16,7 +16,7 @@ import pytest
 
 from financial_assets.errors import TrackingError
 from financial_assets.tracking import MlflowTracker, ModelRegistry
-from tests.mlflow_store import client_of
+from tests.tracking.mlflow_store import client_of
 from tests.waiting import wait_on
 
 pytestmark = pytest.mark.integration

@@ -19,7 +19,7 @@ from financial_assets.market.sources.simulated import SimulatedMarket, Simulated
 from financial_assets.scoring.intervals import Interval
 from tests.models.walk_forward.tables import model, world
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "results.md"
 
 

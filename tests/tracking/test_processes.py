@@ -21,7 +21,7 @@ from sqlalchemy.engine import Engine
 from financial_assets.tracking import MlflowTracker, ModelRegistry, owner_is_alive
 from financial_assets.tracking import connection as connections
 from financial_assets.tracking.runs import FAILURE_TAG
-from tests.mlflow_store import client_of, experiment_of
+from tests.tracking.mlflow_store import client_of, experiment_of
 
 # MLflow 3.17 asks SQLAlchemy 2.1 for a loader strategy that it is about to drop.
 pytestmark = [

@@ -7,7 +7,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
-PACKAGE = Path(__file__).parents[1] / "financial_assets"
+PACKAGE = Path(__file__).parents[2] / "financial_assets"
 # What the bare MLServer image holds of this package.
 RUNTIME = ("runtime", "request_checks", "bar_rules")
 

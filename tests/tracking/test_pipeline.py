@@ -18,7 +18,7 @@ from financial_assets.resources import PipelineTracking
 from financial_assets.resources.pipeline_run import RUN_TAG, pipeline_run, pipeline_run_of
 from financial_assets.tracking import MlflowTracker
 from financial_assets.tracking.runs import FAILURE_TAG
-from tests.mlflow_store import client_of
+from tests.tracking.mlflow_store import client_of
 
 # MLflow 3.17 asks SQLAlchemy 2.1 for a loader strategy that it is about to drop.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning")
