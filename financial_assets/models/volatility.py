@@ -70,8 +70,9 @@ class HarVolatility(nn.Module):
     def fit(cls, variances: np.ndarray, ahead: np.ndarray, outcomes: np.ndarray) -> HarVolatility:
         """Least squares on rows of the fit block, one regression per horizon.
 
-        The slope of the long-run variance is not negative: a forecast that leans away from a ticker's own level is the
-        chance of a fit block, and goes wrong for months after a jump.
+        No slope is negative. A forecast that leans away from a ticker's own level is the chance of a fit block, and
+        goes wrong for months after a jump; one that rises while prices stand still calls a halted stock wild, because
+        the logarithm of a variance of nothing is far from all others.
 
         Parameters
         ----------
@@ -94,11 +95,8 @@ class HarVolatility(nn.Module):
         rows = np.column_stack([np.ones(len(logs)), logs])
         targets = np.log(np.maximum(ahead, VARIANCE_FLOOR))
         coefficients = np.linalg.lstsq(rows, targets, rcond=None)[0]
-        # Under one bound, least squares either keep it unasked or lie on it.
-        bounded = coefficients[1 + LONG_RUN] < 0
-        coefficients[:, bounded] = 0.0
-        others = np.delete(np.arange(rows.shape[1]), 1 + LONG_RUN)
-        coefficients[np.ix_(others, bounded)] = np.linalg.lstsq(rows[:, others], targets[:, bounded], rcond=None)[0]
+        for horizon in np.flatnonzero((coefficients[1:] < 0).any(axis=0)):
+            coefficients[:, horizon] = _with_positive_slopes(logs, targets[:, horizon])
         per_session = np.exp(0.5 * (rows @ coefficients)) * np.sqrt(HORIZONS)
         factor = np.sqrt(np.mean((outcomes / per_session) ** 2, axis=0))
         if not (factor > 0).all():
@@ -137,6 +135,20 @@ class HarVolatility(nn.Module):
     def of_panel(self, panel: PricePanel) -> Tensor:
         """Forecasts of every ticker and session, float32 ``[ticker, session, horizon]``."""
         return self.of_variances(panel_variances(panel))
+
+
+def _with_positive_slopes(logs: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Intercept and slopes of least squares with no slope below zero ``[1 + variance]``.
+
+    Of the centred rows only the triangle of their QR decomposition matters, whatever their number. Source: Lawson and
+    Hanson (1974), Solving Least Squares Problems, chapter 23.
+    """
+    from scipy.optimize import nnls  # a part of a second, for the few fits that need it
+
+    means, mean = logs.mean(axis=0), target.mean()
+    triangle = np.linalg.qr(np.column_stack([logs - means, target - mean]), mode="r")
+    slopes, _ = nnls(triangle[:, :-1], triangle[:, -1])
+    return np.concatenate([[mean - means @ slopes], slopes])
 
 
 def known_variances(bars: Tensor, sessions: int | None = None) -> Tensor:

@@ -152,6 +152,38 @@ def test_the_slope_of_the_long_run_variance_is_not_negative() -> None:
     assert np.allclose(har.intercept, [one[0], five[0]], atol=1e-5)
 
 
+@given(seed=st.integers(0, 1000), slopes=st.lists(st.floats(-0.4, 0.6), min_size=5, max_size=5))
+def test_no_slope_is_negative_and_no_others_fit_better(seed: int, slopes: list[float]) -> None:
+    """At the optimum, a slope that is held at zero would have to become negative to reduce the squares."""
+    rng = np.random.default_rng(seed)
+    logs = rng.multivariate_normal(np.full(5, -8.0), 0.5 * np.eye(5) + 0.5, 400)
+    target = -8.5 + (logs + 8.0) @ np.array(slopes) + rng.normal(0.0, 0.4, 400)
+    ahead = np.exp(np.column_stack([target, target]))
+    har = HarVolatility.fit(np.exp(logs), ahead, np.sqrt(ahead))
+    fitted, intercept = har.slopes[:, 0].double().numpy(), float(har.intercept[0])
+    assert (fitted >= 0).all()
+    left = target - intercept - logs @ fitted
+    gradient = (logs - logs.mean(axis=0)).T @ left / len(logs)
+    assert abs(left.mean()) < 1e-5
+    assert np.allclose(gradient[fitted > 0], 0.0, atol=1e-4)
+    assert (gradient[fitted == 0] < 1e-4).all()
+
+
+def test_prices_that_stand_still_are_never_forecast_wilder() -> None:
+    """Unbounded slopes of a quiet market call a halted stock wild: the logarithm of nothing is far away."""
+    rng = np.random.default_rng(3)
+    logs = np.cumsum(rng.normal(0.0, 0.05, (3_000, 5)), axis=0) * 0.01 - 9.0 + rng.normal(0.0, 0.3, (3_000, 5))
+    ahead = np.exp(-9.0 + (logs + 9.0) @ np.array([[-0.05, 0.1, -0.3, 0.0, 0.4]] * 2).T)
+    har = HarVolatility.fit(np.exp(logs), ahead, np.sqrt(ahead))
+    usual = torch.full((1, 5), float(np.exp(-9.0)))
+    halted = usual.clone()
+    halted[:, : len(HAR_WINDOWS)] = VOLATILITY_FLOOR**2
+    assert (har.of_variances(halted) <= har.of_variances(usual)).all()
+    plain = np.linalg.lstsq(np.column_stack([np.ones(3_000), logs]), np.log(ahead), rcond=None)[0]
+    free = HarVolatility(torch.from_numpy(plain[0]), torch.from_numpy(plain[1:]), torch.ones(2))
+    assert (free.of_variances(halted) > 3 * free.of_variances(usual)).all(), "the control"
+
+
 @pytest.fixture(scope="module")
 def world() -> World:
     return worlds.heterogeneous(6, 1500)
