@@ -10,7 +10,7 @@ import click
 from financial_assets.cli import examples, open_configured
 from financial_assets.errors import SettingsError
 
-_SCOPES = ("signals", "risk", "portfolio", "records")
+_SCOPES = ("signals", "risk", "portfolio", "records", "judge", "verdicts")
 
 
 @click.command(epilog=examples("api", "api --port 0", "api --host 0.0.0.0"))

@@ -145,6 +145,13 @@ def judge(plan: JudgePlan, units: Units) -> Judgement:
     return replace(found, reason=reason_of(plan, found, cause))
 
 
+def judge_nothing(plan: JudgePlan) -> Judgement:
+    """The verdict before the first unit."""
+    nothing: NDArray[np.float64] = np.empty(0)
+    requests = np.empty((0, 2), np.int64) if plan.control_share is not None else None
+    return judge(plan, Units(nothing, (), clipped=0, control=0, candidate=0, requests=requests))
+
+
 def _decision(
     plan: JudgePlan, path: _Path, *, decided: bool, end: int, before_broken: int
 ) -> tuple[Verdict, Cause, int]:
