@@ -1,4 +1,4 @@
-"""The judge, asked every five minutes for a year: wrong verdicts on equal arms, and days until a better one is promoted.
+"""The judge, asked every five minutes for a year: wrong verdicts on equal arms, days until a better one is promoted.
 
     OMP_NUM_THREADS=1 python benchmarks/ab/judge.py [--only judge-days judge-power --seed 1]
 
@@ -133,7 +133,7 @@ def judge_days(rng: np.random.Generator) -> Iterator[Row]:
         )
 
 
-def judge_requests(rng: np.random.Generator, years: int = 6000) -> Iterator[Row]:
+def judge_requests(rng: np.random.Generator, years: int = 10_000) -> Iterator[Row]:
     """Pairs of answers, one per poll: a unit where requests are independent, and none where days hit one arm."""
     clean, moved = _by_requests(rng, years, day_effect=0.0), _by_requests(rng, 200, day_effect=0.3)
     noise = SPREAD / math.sqrt(SLOTS) * rng.standard_normal((years, DAYS))
@@ -203,7 +203,7 @@ def judge_power(rng: np.random.Generator) -> Iterator[Row]:
             days_taken = shown(took, 0) if took[2] <= DAYS else f"more than {DAYS}"
             yield Row(
                 "judge",
-                f"better by {effect} deviations of a day, clipped at {bound}: {name}; promoted within a year, median day",
+                f"better by {effect} deviations of a day, clipped at {bound}, promoted in a year, median day: {name}",
                 "(told, no goal)",
                 f"{said(share(promoted < NEVER))}, day {days_taken}; rolled back {said(share(rolled_back < NEVER))}",
                 f"one look, 80 %: {fixed} days; as much worse is rolled back: {said(half)}",

@@ -184,7 +184,7 @@ def _play(plan: JudgePlan, days: NDArray[np.float64], inflation: NDArray[np.floa
     while begin < len(days) and not decided:
         chunk = slice(begin, min(begin + _AT_ONCE, len(days)))
         following, above, below = state.follow(days[chunk].tolist())
-        above, below = (np.log(capital) / inflation[chunk, None] for capital in (above, below))
+        above, below = (_log(wealth) / inflation[chunk, None] for wealth in (above, below))
         up_at, down_at = (int(np.searchsorted(state.margins, margin)) for margin in asked)
         enough = np.arange(chunk.start, chunk.stop) >= plan.least_units - 1
         decisive = np.flatnonzero(np.maximum(above[:, up_at], below[:, down_at])[enough] >= limit)
@@ -199,7 +199,7 @@ def _play(plan: JudgePlan, days: NDArray[np.float64], inflation: NDArray[np.floa
         high = min(high, float(state.margins[refuted_down[0]])) if refuted_down.size else high
         state, begin = _nearby(following, low, high, asked), begin + count
     up_at, down_at = (int(np.searchsorted(state.margins, margin)) for margin in asked)
-    last_up, last_down = (math.log(float(part.mean())) for part in (state.up[:, up_at], state.down[:, down_at]))
+    last_up, last_down = (float(_log(part.mean())) for part in (state.up[:, up_at], state.down[:, down_at]))
     return _Path(better[:begin], worse[:begin], low, high, last_up, last_down), decided
 
 
@@ -240,6 +240,11 @@ def _split_p_values(plan: JudgePlan, units: Units) -> NDArray[np.float64] | None
         found.append(test.p_value)
         before = seen
     return np.array(found, np.float64)
+
+
+def _log(wealth: NDArray[np.float64] | np.float64) -> NDArray[np.float64]:
+    """Of a capital that may have been lost down to the last bit."""
+    return np.log(np.maximum(wealth, np.finfo(np.float64).tiny))
 
 
 def _capital(log_e: float) -> float:
