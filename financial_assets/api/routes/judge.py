@@ -21,9 +21,10 @@ from financial_assets.api.schemas.judge import (
     PlanAnswer,
 )
 from financial_assets.experiment.judge.judging import bound_to, judge_series
+from financial_assets.experiment.judge.kept import Kept
 from financial_assets.experiment.judge.plan import JudgePlan
 from financial_assets.experiment.judge.series import Outcome
-from financial_assets.experiment.judge.store import JudgeStore, Kept, RegisteredPlan
+from financial_assets.experiment.judge.store import JudgeStore, RegisteredPlan
 from financial_assets.experiment.judge.verdict import judge_nothing
 
 router = APIRouter(prefix="/v1/judge", tags=["judge"])

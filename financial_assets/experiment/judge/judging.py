@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from financial_assets.errors import JudgeError
+from financial_assets.experiment.judge.kept import Kept, Update
+from financial_assets.experiment.judge.plan import JudgePlan
 from financial_assets.experiment.judge.series import ARMS, Arm, Outcome, Series, read_series, watermark
-from financial_assets.experiment.judge.store import JudgeStore, Kept, RegisteredPlan, Update
+from financial_assets.experiment.judge.store import LONG_AGO, JudgeStore, RegisteredPlan
 from financial_assets.experiment.judge.units import units_of
-from financial_assets.experiment.judge.verdict import judge
+from financial_assets.experiment.judge.verdict import Judgement, judge
 
 
 def judge_series(
     store: JudgeStore,
     plan: RegisteredPlan,
-    outcomes: dict[Arm, Sequence[Outcome]],
+    outcomes: Mapping[Arm, Sequence[Outcome]],
     *,
     complete_through: datetime | None = None,
     revision: str | None = None,
@@ -55,6 +57,18 @@ def judge_series(
             judgement = judge(plan.plan, units_of(plan.plan, series, complete))
         update.change(judgement=judgement, judged_at=now, complete=complete, series=_digest(series, complete))
     return update.kept
+
+
+def judge_once(plan: JudgePlan, outcomes: Mapping[Arm, Sequence[Outcome]], *, now: datetime) -> Judgement:
+    """Judge two series by a plan that nobody has registered: a look at data that may have been known before.
+
+    Raises
+    ------
+    JudgeError
+        The series are wrong.
+    """
+    series = read_series(plan, outcomes, start=plan.starts or LONG_AGO, now=now)
+    return judge(plan, units_of(plan, series, watermark(plan, series, None, now)))
 
 
 def bound_to(store: JudgeStore, plan: RegisteredPlan, revision: str | None) -> Kept:

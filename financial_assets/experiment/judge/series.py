@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Literal
@@ -108,7 +108,7 @@ class _Complaints:
 
 def read_series(
     plan: JudgePlan,
-    outcomes: dict[Arm, Sequence[Outcome]],
+    outcomes: Mapping[Arm, Sequence[Outcome]],
     *,
     start: datetime,
     now: datetime,
@@ -224,7 +224,7 @@ def _before_plan(plan: JudgePlan, start: datetime) -> str:
     )
 
 
-def _same_days(outcomes: dict[Arm, Sequence[Outcome]], complaints: _Complaints) -> None:
+def _same_days(outcomes: Mapping[Arm, Sequence[Outcome]], complaints: _Complaints) -> None:
     days = {arm: {outcome.at for outcome in outcomes[arm]} for arm in ARMS}
     for arm, other in (ARMS, ARMS[::-1]):
         for place, outcome in enumerate(outcomes[arm]):

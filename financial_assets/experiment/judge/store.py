@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -23,13 +22,13 @@ from financial_assets.atomic import atomic_write_text
 from financial_assets.chain import HashChain, Link, canonical
 from financial_assets.disk import disk_errors
 from financial_assets.errors import ChainError, JudgeError
+from financial_assets.experiment.judge.kept import Kept, Update, kept_of
 from financial_assets.experiment.judge.plan import JudgePlan, is_name
-from financial_assets.experiment.judge.verdict import Evidence, Judgement
 from financial_assets.locking import exclusive
 
 MOST_PLANS = 10_000
 _WAIT_S = 20.0
-_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -48,32 +47,7 @@ class RegisteredPlan:
     @property
     def start(self) -> datetime:
         """First instant whose outcomes count."""
-        return self.plan.starts or (_LONG_AGO if self.plan.retrospective else self.registered_at)
-
-
-@dataclass(frozen=True)
-class Kept:
-    """What is known of a plan's test.
-
-    Attributes
-    ----------
-    judgement
-        The last one; ``None`` before the first.
-    judged_at
-        When.
-    complete
-        Instant before which the series were complete, in units of their times.
-    series
-        Digest of what lay before it.
-    revision
-        Of the candidate that the plan is bound to; ``None`` while none was named.
-    """
-
-    judgement: Judgement | None = None
-    judged_at: datetime | None = None
-    complete: int = 0
-    series: str | None = None
-    revision: str | None = None
+        return self.plan.starts or (LONG_AGO if self.plan.retrospective else self.registered_at)
 
 
 class JudgeStore:
@@ -233,7 +207,7 @@ class JudgeStore:
             except FileNotFoundError:
                 return Kept()
         try:
-            return _kept_of(json.loads(content), plan)
+            return kept_of(json.loads(content), plan.digest)
         except (ValueError, KeyError, TypeError) as error:
             raise ChainError(
                 f"{path} is not what was kept of {plan.name} ({error}). Restore it from a copy; without it, a series "
@@ -278,35 +252,6 @@ class JudgeStore:
     def _locked(self, what: str, purpose: str) -> Generator[None]:
         with exclusive(self._folder / f"{what}.lock", _WAIT_S, error=ChainError, purpose=purpose):
             yield
-
-
-class Update:
-    """A change in the making: set :attr:`kept`."""
-
-    def __init__(self, before: Kept) -> None:
-        self.before = before
-        self.kept = before
-
-    def change(self, **values: Any) -> None:
-        """Change fields of what is kept."""
-        self.kept = dataclasses.replace(self.kept, **values)
-
-
-def _kept_of(values: Mapping[str, Any], plan: RegisteredPlan) -> Kept:
-    if values["plan"] != plan.digest:
-        raise ValueError("it belongs to another plan")
-    judgement = values["judgement"]
-    if judgement is not None:
-        better, worse = (Evidence(**judgement[side]) for side in ("better", "worse"))
-        judgement = Judgement(**{**judgement, "better": better, "worse": worse})
-    judged_at = values["judged_at"]
-    return Kept(
-        judgement=judgement,
-        judged_at=None if judged_at is None else datetime.fromisoformat(judged_at),
-        complete=int(values["complete"]),
-        series=values["series"],
-        revision=values["revision"],
-    )
 
 
 def _text(instant: datetime) -> str:

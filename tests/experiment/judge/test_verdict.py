@@ -45,7 +45,7 @@ def test_a_better_candidate_is_promoted_and_a_worse_one_rolled_back() -> None:
         assert found.level == 0.98
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.floats(-0.05, 0.05), st.sampled_from([1, 10, 100]))
 def test_a_verdict_is_kept_on_every_longer_series(seed: int, edge: float, least: int) -> None:
     days, made = noisy(400, edge, seed), plan(least_units=least)
