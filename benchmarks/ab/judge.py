@@ -171,7 +171,7 @@ def judge_incidents(rng: np.random.Generator) -> Iterator[Row]:
     """Failures that come in bursts of one arm: an incident counts once."""
     plan, tests, incidents = plan_of("incident"), YEARS, 400
     of_control = rng.random((tests, incidents)) < 0.5
-    found = wrong_share(plan, of_control - 0.5)
+    found = wrong_share(plan, np.where(of_control, 0.5, -0.5))
     sizes = np.minimum(rng.geometric(1 / 5, (400, incidents)), 40)
     answers = np.zeros((400, incidents * 5))
     for test in range(400):

@@ -182,7 +182,7 @@ KAYENTA_RESULT: Schema = {
 }
 
 
-def mistakes(schema: Schema, instance: object) -> list[str]:
+def mistakes(schema: Schema, instance: Any) -> list[str]:
     """Where an instance breaks a schema."""
     validator = jsonschema.Draft202012Validator(schema)
     return sorted(f"{error.json_path}: {error.message}" for error in validator.iter_errors(instance))

@@ -137,7 +137,7 @@ def test_numbers_that_are_none_are_refused(client: LocalClient, number: str) -> 
 def test_a_series_that_contradicts_what_was_judged_is_refused(client: LocalClient) -> None:
     judged(client, "a", 0.0, 30)
     client.app.state.clock.now = START + timedelta(days=500)
-    body = {"plan": "a", **series(40, 0.0)}
+    body: dict[str, Any] = {"plan": "a", **series(40, 0.0)}
     body["candidate"][3]["value"] = 0.987
     assert error(client.post("/v1/judge", json=body))[:2] == (409, "past_rewritten")
     assert error(client.post("/v1/judge", json={"plan": "a", **series(20, 0.0)}))[:2] == (409, "series_is_behind")

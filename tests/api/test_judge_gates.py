@@ -250,7 +250,7 @@ def test_kayentas_clients_read_a_score(guarded: Guarded) -> None:
         "thresholds": {"pass": 90, "marginal": 75},
     }
     assert mistakes(KAYENTA_REQUEST, asked) == []
-    found = {}
+    found, result = dict[str, str](), dict[str, Any]()
     for name in WORDS:
         begun = guarded.post(f"/v1/judge/kayenta/canary/{ids[name]}?application=shop", asked, auth=auth)
         result = guarded.client.get(f"/v1/judge/kayenta/canary/{begun.json()['canaryExecutionId']}", auth=auth).json()
@@ -270,7 +270,7 @@ def test_kayentas_clients_read_a_score(guarded: Guarded) -> None:
 def test_requests_and_answers_are_those_of_the_published_schema(guarded: Guarded) -> None:
     document = guarded.client.get("/openapi.json").json()
 
-    def broken(name: str, instance: object) -> list[str]:
+    def broken(name: str, instance: Any) -> list[str]:
         schema = {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
         return [error.message for error in jsonschema.Draft202012Validator(schema).iter_errors(instance)]
 

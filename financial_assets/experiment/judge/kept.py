@@ -60,8 +60,8 @@ def kept_of(values: Mapping[str, Any], plan_digest: str) -> Kept:
         raise ValueError("it belongs to another plan")
     judgement = values["judgement"]
     if judgement is not None:
-        better, worse = (Evidence(**judgement[side]) for side in ("better", "worse"))
-        judgement = Judgement(**{**judgement, "better": better, "worse": worse})
+        sides: dict[str, Any] = {side: Evidence(**judgement[side]) for side in ("better", "worse")}
+        judgement = Judgement(**judgement | sides)
     judged_at = values["judged_at"]
     return Kept(
         judgement=judgement,

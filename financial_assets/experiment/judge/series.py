@@ -133,7 +133,7 @@ def read_series(
         place is named.
     """
     complaints = _Complaints()
-    found = {arm: _one(plan, arm, outcomes[arm], start, now, complaints) for arm in ARMS}
+    found: dict[Arm, Series] = {arm: _one(plan, arm, outcomes[arm], start, now, complaints) for arm in ARMS}
     if not complaints.found and plan.outcomes == "daily":
         _same_days(outcomes, complaints)
     complaints.raise_any()

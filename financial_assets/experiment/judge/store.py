@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from financial_assets.atomic import atomic_write_text
 from financial_assets.chain import HashChain, Link, canonical
 from financial_assets.disk import disk_errors
-from financial_assets.errors import ChainError, JudgeError
+from financial_assets.errors import ChainError, ExperimentError, JudgeError
 from financial_assets.experiment.judge.kept import Kept, Update, kept_of
 from financial_assets.experiment.judge.plan import JudgePlan, is_name
 from financial_assets.locking import exclusive
@@ -57,13 +57,19 @@ class JudgeStore:
     ----------
     folder
         Of the store alone.
+
+    Attributes
+    ----------
+    folder
+        The same.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._plans = HashChain(folder / "plans.jsonl")
         self._verdicts = HashChain(folder / "verdicts.jsonl")
         self._read: tuple[tuple[int, int, int], dict[str, RegisteredPlan]] | None = None
+        self._by_digest: dict[str, RegisteredPlan] = {}
 
     def register(self, name: str, plan: JudgePlan, now: datetime) -> tuple[RegisteredPlan, bool]:
         """Register a plan, and say whether it is new; the same plan again is the one that is there.
@@ -110,7 +116,7 @@ class JudgeStore:
             raise JudgeError(
                 "too_many_plans",
                 "conflict",
-                f"{self._folder} has {MOST_PLANS:,} plans",
+                f"{self.folder} has {MOST_PLANS:,} plans",
                 "move the folder away on the server; a new one is made",
             )
         self._plans.append(
@@ -139,7 +145,10 @@ class JudgeStore:
                 return {}
         stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
         if self._read is None or self._read[0] != stamp:
-            self._read = stamp, {plan.name: plan for plan in map(self._plan_of, self._plans.read())}
+            plans = [self._plan_of(link) for link in self._plans.read()]
+            # Of two names for one plan, the digest means the first.
+            self._by_digest = {plan.digest: plan for plan in reversed(plans)}
+            self._read = stamp, {plan.name: plan for plan in plans}
         return self._read[1]
 
     def find(self, name: str) -> RegisteredPlan:
@@ -150,8 +159,7 @@ class JudgeStore:
         JudgeError
             There is none.
         """
-        plans = self.plans()
-        found = plans.get(name) or next((plan for plan in plans.values() if plan.digest == name), None)
+        found = self.plans().get(name) or self._by_digest.get(name)
         if found is None:
             raise JudgeError(
                 "unknown_plan",
@@ -181,7 +189,7 @@ class JudgeStore:
 
         Raises
         ------
-        JudgeError
+        ExperimentError
             Somebody else held it for too long.
         ChainError, StorageError
             What is kept is damaged, or the disk refuses.
@@ -246,11 +254,11 @@ class JudgeStore:
             )
 
     def _path(self, plan: RegisteredPlan) -> Path:
-        return self._folder / "kept" / f"{plan.name}.json"
+        return self.folder / "kept" / f"{plan.name}.json"
 
     @contextmanager
     def _locked(self, what: str, purpose: str) -> Generator[None]:
-        with exclusive(self._folder / f"{what}.lock", _WAIT_S, error=ChainError, purpose=purpose):
+        with exclusive(self.folder / f"{what}.lock", _WAIT_S, error=ExperimentError, purpose=purpose):
             yield
 
 

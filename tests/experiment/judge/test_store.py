@@ -4,7 +4,6 @@ whoever dies in the middle."""
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -20,6 +19,7 @@ from financial_assets.experiment.judge import store as store_module
 from financial_assets.experiment.judge.judging import bound_to, judge_series
 from financial_assets.experiment.judge.series import Outcome
 from financial_assets.experiment.judge.store import JudgeStore, RegisteredPlan
+from financial_assets.locking import is_held
 from tests.experiment.judge.builders import (
     LATER,
     START,
@@ -41,6 +41,10 @@ def store(tmp_path: Path) -> JudgeStore:
 @pytest.fixture
 def registered(store: JudgeStore) -> RegisteredPlan:
     return store.register("checkout", plan(), START)[0]
+
+
+def verdicts_of(store: JudgeStore) -> Path:
+    return store.folder / "verdicts.jsonl"
 
 
 def code(work: Callable[[], Any]) -> str:
@@ -129,7 +133,7 @@ def test_a_series_grows_and_the_verdict_is_kept(store: JudgeStore, registered: R
         seen.append(kept.judgement)
     assert [one is not None and one.verdict for one in seen] == ["hold", "hold", "hold", *["promote"] * 3]
     assert seen[3] == seen[4] == seen[5]
-    verdicts = [json.loads(line) for line in (store._verdicts.path).read_text().splitlines()]
+    verdicts = [json.loads(line) for line in verdicts_of(store).read_text().splitlines()]
     assert [(one["plan"], one["verdict"]) for one in verdicts] == [("checkout", "promote")]
 
 
@@ -199,6 +203,18 @@ def test_many_who_judge_at_once_leave_the_longest_series(tmp_path: Path) -> None
     assert len((tmp_path / "verdicts.jsonl").read_text().splitlines()) == 1
 
 
+def test_nobody_else_judges_by_a_plan_meanwhile(store: JudgeStore, registered: RegisteredPlan) -> None:
+    other = store.register("other", plan(), START)[0]
+    lock = store.folder / "kept" / "checkout.lock"
+    assert not is_held(lock)
+    with store.updating(registered) as update:
+        assert is_held(lock)
+        judge_series(store, other, days_of_two(5, 0.0), now=LATER)  # by another plan, at the same time
+        update.change(revision="v1")
+    assert not is_held(lock)
+    assert store.kept(registered).revision == "v1"
+
+
 def test_who_dies_between_verdict_and_file_leaves_one_verdict(
     store: JudgeStore, registered: RegisteredPlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,7 +230,7 @@ def test_who_dies_between_verdict_and_file_leaves_one_verdict(
             judge_series(store, registered, outcomes, now=LATER)
     assert store.kept(registered) == before
     assert judge_series(store, registered, outcomes, now=LATER).judgement is not None
-    assert len(store._verdicts.path.read_text().splitlines()) == 1
+    assert len(verdicts_of(store).read_text().splitlines()) == 1
 
 
 def test_who_dies_while_registering_leaves_no_half_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,7 +253,7 @@ def test_who_dies_while_registering_leaves_no_half_plan(tmp_path: Path, monkeypa
 
 def test_damage_is_an_error_that_names_the_file(store: JudgeStore, registered: RegisteredPlan) -> None:
     judge_series(store, registered, days_of_two(5, 0.0), now=LATER)
-    path = store._path(registered)
+    path = store.folder / "kept" / "checkout.json"
     whole = path.read_text()
     for broken in ("", "{}", whole[:-20], whole.replace(registered.digest, "0" * 64), "[]", "null"):
         path.write_text(broken)
@@ -245,7 +261,7 @@ def test_damage_is_an_error_that_names_the_file(store: JudgeStore, registered: R
             store.kept(registered)
     path.write_text(whole)
     assert store.kept(registered).judgement is not None
-    plans = store._plans.path
+    plans = store.folder / "plans.jsonl"
     line = plans.read_text()
     for broken in (line.replace('"alpha":0.02', '"alpha":0.2'), line.replace('"plan"', '"plain"'), "{}\n"):
         plans.write_text(broken)
@@ -253,10 +269,9 @@ def test_damage_is_an_error_that_names_the_file(store: JudgeStore, registered: R
             JudgeStore(plans.parent).plans()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_cannot_be_written_is_said_to_be_one(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    with pytest.raises(StorageError):
+def test_a_folder_that_cannot_be_made_is_said_to_be_one(tmp_path: Path) -> None:
+    (tmp_path / "judge").write_text("somebody's file")
+    with pytest.raises(StorageError, match="judge"):
         JudgeStore(tmp_path / "judge").register("a", plan(), START)
 
 

@@ -65,7 +65,7 @@ def test_the_evidence_is_the_engines_own() -> None:
     """Played unit by unit with the betting sequence, and held against what dependence asks for."""
     made, days = plan(), np.clip(noisy(120, 0.03, 5), -0.4, 0.4)
     state = BettingSequence.start(margin_grid(0.4 / 500, 0.08, 0.4), bound=0.4, stakes=made.stakes)
-    crossed, low = None, -0.4
+    crossed, low, inflation = None, -0.4, 1.0
     for count, difference in enumerate(days.tolist(), 1):
         state = state.update(difference)
         seen = days[:count]
