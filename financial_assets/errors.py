@@ -36,7 +36,8 @@
     │   ├── LogError             the prediction log refused a row or is inconsistent
     │   │   ├── LogNotFoundError     ... or was not made yet
     │   │   └── LockLostError        another replay took over, or the log does not confirm that none did
-    │   └── ReplayError          a replay cannot continue
+    │   ├── ReplayError          a replay cannot continue
+    │   └── JudgeError           a plan or a series cannot be judged; ``problems`` name the fields
     ├── OrchestrationError       a run of Dagster cannot be judged or must not continue
     └── MonitoringError          what is watched cannot be judged: too short, not finite, contradictory
         ├── NotificationError    a notification was not delivered, or may not have been
@@ -52,7 +53,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+    from typing import Literal
 
     import pandas as pd
 
@@ -283,6 +285,38 @@ class LockLostError(LogError):
 
 class ReplayError(ExperimentError):
     """A replay cannot continue."""
+
+
+class JudgeError(ExperimentError):
+    """A plan or a series of outcomes cannot be judged, or contradicts what was judged before.
+
+    Attributes
+    ----------
+    code
+        Stable name of the error, for programs.
+    kind
+        ``invalid``: the request must be changed. ``conflict``: it contradicts what is kept. ``unknown``: what it
+        names is not there.
+    problems
+        Each field that is wrong, such as ``control.3.value``, with what is wrong there.
+    fix
+        What to change.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        kind: Literal["invalid", "conflict", "unknown"],
+        message: str,
+        fix: str,
+        problems: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        super().__init__(f"{message}; {fix}")
+        self.code = code
+        self.kind = kind
+        self.message = message
+        self.problems = tuple(problems)
+        self.fix = fix
 
 
 class OrchestrationError(FinancialAssetsError):

@@ -8,6 +8,7 @@ import sys
 import allocation
 import decision
 import error_rates
+import judge
 import off_policy
 import questions
 import scale
@@ -18,6 +19,13 @@ from table import main
 
 if __name__ == "__main__":
     timed = {**scale.GOALS, **questions.GOALS}
-    statistics = {**error_rates.GOALS, **traffic.GOALS, **selection.GOALS, **allocation.GOALS, **off_policy.GOALS}
+    statistics = {
+        **error_rates.GOALS,
+        **traffic.GOALS,
+        **selection.GOALS,
+        **allocation.GOALS,
+        **off_policy.GOALS,
+        **judge.GOALS,
+    }
     goals = {**statistics, **decision.GOALS, **whole_rule.GOALS, **timed}
     sys.exit(main(goals, __doc__, alone=tuple(timed)) > 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import math
 import re
@@ -41,8 +42,8 @@ class Access:
         """Whether no keys are configured."""
         return self._keys is None
 
-    def admit(self, request: Request, scope: Scope) -> None:
-        """Let a request pass.
+    def admit(self, request: Request, *scopes: Scope) -> None:
+        """Let a request pass whose key has one of the scopes.
 
         Raises
         ------
@@ -58,16 +59,30 @@ class Access:
         else:
             key = self._identify(request, host)
             request.scope["caller"] = key.name
-            if scope not in key.scopes:
-                self._metrics.refused.labels("scope").inc()
-                raise ApiError(
-                    403,
-                    "wrong_scope",
-                    f"the key {key.name} has the scopes {', '.join(key.scopes)}; this needs {scope}",
-                    f"ask for a key with it: `financial-assets api-key {key.name} --scope {scope}`",
-                )
+            self._check(key, *scopes)
             caller, own_limit = f"key {key.name}", key.requests_per_minute
         self._count(caller, own_limit)
+
+    def require(self, request: Request, scope: Scope) -> None:
+        """Ask for one scope more of a request that was let in, which is not counted again.
+
+        Raises
+        ------
+        ApiError
+            403: the key does not have it.
+        """
+        if self._keys is not None:
+            self._check(self._identify(request, request.client.host if request.client else ""), scope)
+
+    def _check(self, key: ApiKey, *scopes: Scope) -> None:
+        if not set(scopes) & set(key.scopes):
+            self._metrics.refused.labels("scope").inc()
+            raise ApiError(
+                403,
+                "wrong_scope",
+                f"the key {key.name} has the scopes {', '.join(key.scopes)}; this needs {' or '.join(scopes)}",
+                f"ask for a key with it: `financial-assets api-key {key.name} --scope {scopes[0]}`",
+            )
 
     def _count(self, caller: str, own_limit: int | None = None) -> None:
         wait = self._limit.take(caller, own_limit)
@@ -84,7 +99,9 @@ class Access:
     def _identify(self, request: Request, host: str) -> ApiKey:
         assert self._keys is not None
         scheme, _, secret = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not secret:
+        if scheme.lower() == "basic":
+            secret = _password(secret)
+        elif scheme.lower() != "bearer" or not secret:
             secret = request.headers.get("x-api-key", "")
         try:
             key = self._keys.find(secret.strip()) if secret else None
@@ -116,6 +133,15 @@ class Access:
             )
 
 
+def _password(credentials: str) -> str:
+    """Of basic authentication: for callers that send no header of their own, but take one from their URL."""
+    try:
+        text = base64.b64decode(credentials.strip(), validate=True).decode()
+    except ValueError:
+        return "-"  # a key that nobody has
+    return text.partition(":")[2] or "-"
+
+
 def is_loopback(host: str) -> bool:
     """Whether an address, or the name ``localhost``, is this machine's own loopback."""
     try:
@@ -124,11 +150,11 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def needs(scope: Scope) -> Callable[[Request], Awaitable[None]]:
-    """Dependency of a route that needs a scope."""
+def needs(*scopes: Scope) -> Callable[[Request], Awaitable[None]]:
+    """Dependency of a route that needs one of these scopes."""
 
     async def admitted(request: Request) -> None:
         access: Access = request.app.state.access
-        access.admit(request, scope)
+        access.admit(request, *scopes)
 
     return admitted

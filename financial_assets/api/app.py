@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from importlib import import_module
 from importlib.metadata import version
 from typing import Any
@@ -21,29 +22,39 @@ from financial_assets.api.errors import ApiError, on_api_error, on_http_error, o
 from financial_assets.api.keys import KeyRing
 from financial_assets.api.limits import RateLimit
 from financial_assets.api.metrics import Metrics
-from financial_assets.api.middleware import RequestFrame
-from financial_assets.api.routes import operations, portfolio, records, risk, signals
+from financial_assets.api.middleware import MOST_BODY_BYTES, RequestFrame
+from financial_assets.api.routes import judge, judge_gates, operations, portfolio, records, risk, signals
 from financial_assets.api.sessions import LOOK_S, Sessions
 from financial_assets.errors import FinancialAssetsError
+from financial_assets.experiment.judge.store import JudgeStore
 from financial_assets.installation import Installation
 
 _DESCRIPTION = """\
-Signals of the champion for the next session, risk of positions, target weights and orders, and the experiment behind
-them. Errors have one form: `error.code`, `message`, `fix`, `request_id`. Without `API_KEYS_FILE` only this machine is
-answered. Nothing here is investment advice."""
+Signals of the champion for the next session, risk of positions, target weights and orders, the experiment behind them,
+and a judge of any two series of outcomes. Errors have one form: `error.code`, `message`, `fix`, `request_id`. Without
+`API_KEYS_FILE` only this machine is answered. Nothing here is investment advice."""
+_BYTES_PER_OUTCOME = 120
 
 
-def create_app(installation: Installation, *, look_s: float = LOOK_S, warm_up: bool = False) -> FastAPI:
+def create_app(
+    installation: Installation,
+    *,
+    look_s: float = LOOK_S,
+    warm_up: bool = False,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> FastAPI:
     """The application of an installation.
 
     Parameters
     ----------
     installation
-        State folder, log and settings; nothing of it is written.
+        State folder, log and settings; only the judge writes, to a folder of its own in it.
     look_s
         Seconds between two looks at the market clock.
     warm_up
         Load the session, and import what takes seconds, before anybody asks.
+    clock
+        What the judge takes for now, with its zone.
 
     Raises
     ------
@@ -75,13 +86,17 @@ def create_app(installation: Installation, *, look_s: float = LOOK_S, warm_up: b
     app.state.metrics = metrics
     app.state.access = Access(keys, RateLimit(settings.api_requests_per_minute, settings.api_burst), metrics)
     app.state.draining = False
+    app.state.judge = JudgeStore(settings.home / "judge")
+    app.state.judge_most_outcomes = settings.judge_most_outcomes
+    app.state.clock = clock
     app.add_exception_handler(ApiError, on_api_error)
     app.add_exception_handler(FinancialAssetsError, on_package_error)
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(HTTPException, on_http_error)
-    for part in (signals, risk, portfolio, records, operations):
+    for part in (signals, risk, portfolio, records, judge, judge_gates, operations):
         app.include_router(part.router)
-    app.add_middleware(RequestFrame, metrics=metrics)
+    series_bytes = max(MOST_BODY_BYTES, _BYTES_PER_OUTCOME * settings.judge_most_outcomes)
+    app.add_middleware(RequestFrame, metrics=metrics, larger={"/v1/judge": series_bytes})
     app.openapi = lambda: _with_security(app)  # type: ignore[method-assign]
     return app
 

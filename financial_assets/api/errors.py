@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from starlette.exceptions import HTTPException
 from financial_assets.api.request_id import current_request_id
 from financial_assets.errors import (
     FinancialAssetsError,
+    JudgeError,
     LogError,
     MarketDataError,
     PortfolioError,
@@ -21,6 +23,10 @@ from financial_assets.errors import (
     TrackingError,
 )
 from financial_assets.redaction import redact
+
+_OF_KIND = {"invalid": 422, "conflict": 409, "unknown": 404}
+_NAMED = re.compile(r"([a-z_]+(?:, [a-z_]+)*): (.+)", re.DOTALL)
+"""A contradiction between fields, found by a check of the whole: the message names them; no single one is at fault."""
 
 
 class Problem(BaseModel):
@@ -80,6 +86,9 @@ def of_package(error: FinancialAssetsError) -> ApiError:
         return ApiError(503, code, text, error.fix, headers={"Retry-After": "60"})
     if isinstance(error, PortfolioError):
         return ApiError(422, "cannot_be_judged", text, "leave the named positions out, or change what is named")
+    if isinstance(error, JudgeError):
+        problems = [Problem(field=field, message=message) for field, message in error.problems]
+        return ApiError(_OF_KIND[error.kind], error.code, error.message, error.fix, problems=problems)
     fix = "`financial-assets doctor` on the server names the first broken layer and its fix"
     codes = (
         (LogError, "log_unreadable"),
@@ -106,16 +115,20 @@ async def on_invalid(request: Request, error: Exception) -> JSONResponse:
     """Handler of requests that break the schema: each problem with its place, and never the value itself."""
     assert isinstance(error, RequestValidationError)
     problems = [
-        Problem(
-            field=".".join(str(part) for part in one["loc"] if part != "body"),
-            message=str(one["msg"]).removeprefix("Value error, "),
-        )
+        _problem(".".join(str(part) for part in one["loc"] if part != "body"), str(one["msg"]))
         for one in error.errors()
     ]
     first = f"{problems[0].field or 'the request'}: {problems[0].message}" if problems else "the request is malformed"
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     fix = "correct the fields in `problems`; /docs shows what is allowed"
     return answer_of(ApiError(422, "invalid_request", f"{first}{more}", fix, problems=problems[:50]))
+
+
+def _problem(field: str, message: str) -> Problem:
+    text = message.removeprefix("Value error, ")
+    if not field and (named := _NAMED.fullmatch(text)):
+        return Problem(field=named[1], message=named[2])
+    return Problem(field=field, message=text)
 
 
 async def on_http_error(request: Request, error: Exception) -> JSONResponse:

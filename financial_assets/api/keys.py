@@ -17,9 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from financial_assets.atomic import atomic_write_text
 from financial_assets.errors import SettingsError
 
-Scope = Literal["signals", "risk", "portfolio", "records"]
+Scope = Literal["signals", "risk", "portfolio", "records", "judge", "verdicts"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
-"""``signals``: signals, explanations, universe; ``risk``; ``portfolio``; ``records``: decisions and models."""
+"""``signals``: signals, explanations, universe; ``risk``; ``portfolio``; ``records``: decisions and models;
+``judge``: register plans and send series; ``verdicts``: read verdicts and ask the gates of deployments."""
 _LOOK_S = 1.0
 _PREFIX = "fa_"
 

@@ -35,6 +35,10 @@ class Metrics:
             "financial_assets_api_session_loads", "Sessions loaded from the state folder", registry=self.registry
         )
 
+        self.judgements = Counter(
+            "financial_assets_api_judgements", "Verdicts answered by the judge", ["action"], registry=self.registry
+        )
+
     def exposition(self) -> bytes:
         """Prometheus' text format."""
         return generate_latest(self.registry)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -32,10 +33,13 @@ class RequestFrame:
         The application.
     metrics
         Where requests are counted.
+    larger
+        Bytes that a body may have, by path, where they are not :data:`MOST_BODY_BYTES`.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, larger: Mapping[str, int] | None = None) -> None:
         self._app = app
+        self._larger = dict(larger or {})
         self._metrics = metrics
         # A label's child is found by a lock and a dictionary at each use, which costs as much as a small route.
         self._children: dict[tuple[str, str, int], tuple[Any, Any]] = {}
@@ -50,6 +54,7 @@ class RequestFrame:
         status = 500
         received = 0
         has_begun = is_too_large = False
+        most = self._larger.get(scope["path"], MOST_BODY_BYTES)
 
         async def send_with_id(message: Message) -> None:
             nonlocal status, has_begun
@@ -64,7 +69,7 @@ class RequestFrame:
             nonlocal received, is_too_large
             message = await receive()
             received += len(message.get("body", b""))
-            is_too_large = received > MOST_BODY_BYTES
+            is_too_large = received > most
             if is_too_large:
                 raise _BodyTooLargeError
             return message
@@ -74,7 +79,7 @@ class RequestFrame:
             await self._app(scope, receive_limited, send_with_id)
             if is_too_large:
                 is_too_large = False
-                await answer_of(_too_large())(scope, receive, send_with_id)
+                await answer_of(_too_large(most))(scope, receive, send_with_id)
         except Exception:
             _log.exception("a request failed")
             if not has_begun:
@@ -121,11 +126,11 @@ class RequestFrame:
             )
 
 
-def _too_large() -> ApiError:
+def _too_large(most: int) -> ApiError:
     return ApiError(
         413,
         "body_too_large",
-        f"the body has more than {MOST_BODY_BYTES:,} bytes",
-        "send fewer positions at once",
+        f"the body has more than {most:,} bytes",
+        "send fewer positions or outcomes at once",
         headers={"Connection": "close"},
     )

@@ -1,4 +1,4 @@
-"""Commands ``api`` and ``api-key``: signals, risk and portfolios over HTTP."""
+"""Commands ``api`` and ``api-key``: signals, risk, portfolios and the judge over HTTP."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import click
 from financial_assets.cli import examples, open_configured
 from financial_assets.errors import SettingsError
 
-_SCOPES = ("signals", "risk", "portfolio", "records")
+_SCOPES = ("signals", "risk", "portfolio", "records", "judge", "verdicts")
 
 
 @click.command(epilog=examples("api", "api --port 0", "api --host 0.0.0.0"))
 @click.option("--host", help="Address to listen on; default: API_HOST. Other than 127.0.0.1 needs API_KEYS_FILE.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Default: API_PORT; 0: a free one.")
 def api(host: str | None, port: int | None) -> None:
-    """Answer signals, risk and portfolios over HTTP.
+    """Answer signals, risk, portfolios and the judge over HTTP.
 
     Until Ctrl-C or SIGTERM; requests in flight are answered first.
 

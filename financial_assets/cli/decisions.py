@@ -1,10 +1,11 @@
-"""Commands about decisions: take one, explain it, compute it anew, approve it; halt them all, and resume."""
+"""Commands about decisions: take one, explain it, compute it anew, approve it; halt them all, resume; judge any two."""
 
 from __future__ import annotations
 
 import getpass
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -276,3 +277,30 @@ def resume(by: str) -> None:
     switch = KillSwitch.of(load_settings().home)
     ended = switch.resume(by)
     click.echo("there was no halt" if ended is None else f"resumed; it was {ended.sentence}")
+
+
+@click.command(epilog=examples("judge plan.yaml series.csv", "judge plan.yaml series.csv --json"))
+@click.argument("plan", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("series", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print the judgement as JSON.")
+def judge(plan: Path, series: Path, as_json: bool) -> None:
+    """Judge a candidate against a control, by a plan.
+
+    PLAN is a YAML file with the fields of a plan (docs/judge.md). SERIES is a CSV file with the columns arm (control or
+    candidate), at, value and, where requests are paired, id; each arm in order.
+
+    Nothing is registered or kept, so this proves nothing about data that were known when the plan was written.
+    """
+    from dataclasses import asdict
+    from datetime import UTC, datetime
+
+    from financial_assets.experiment.judge.files import read_outcomes, read_plan
+    from financial_assets.experiment.judge.judging import judge_once
+
+    made = read_plan(plan)
+    found = judge_once(made, read_outcomes(series), now=datetime.now(UTC))
+    if as_json:
+        click.echo(json.dumps(asdict(found) | {"plan_digest": made.digest}, indent=2))
+        return
+    click.echo(found.reason)
+    click.echo(f"control {found.control:,}, candidate {found.candidate:,} complete outcomes; plan {made.digest[:12]}")

@@ -26,5 +26,9 @@ class ApiSettings(SettingsGroup):
     api_burst: int = Field(default=60, ge=1, le=100_000)
     """Requests of one key that may come at once after a pause."""
 
+    judge_most_outcomes: int = Field(default=50_000, ge=100, le=1_000_000)
+    """Outcomes, of both arms together, that one request to the [judge](judge.md) may have, in 120 bytes each on
+    average."""
+
     api_drain_seconds: float = Field(default=20.0, ge=0, le=600)
     """Longest wait for requests in flight when ``financial-assets api`` is told to end."""

@@ -125,6 +125,8 @@ def test_the_openapi_document_says_what_it_answers(client: LocalClient) -> None:
     assert set(document["paths"]) == {
         *("/v1/signals", "/v1/signals/{ticker}", "/v1/signals/{ticker}/explanation", "/v1/universe"),
         *("/v1/risk", "/v1/portfolio", "/v1/orders", "/v1/decisions", "/v1/models", "/healthz", "/readyz", "/metrics"),
+        *("/v1/judge", "/v1/judge/plans/{name}", "/v1/judge/plans/{name}/verdict", "/v1/judge/flagger/{gate}"),
+        *("/v1/judge/kayenta/canaryConfig", "/v1/judge/kayenta/canary/{name}", "/v1/judge/kayenta/canary/{execution}"),
     }
     for path, methods in document["paths"].items():
         for operation in methods.values():

@@ -24,6 +24,7 @@ ARGUMENTS = {
     "prices": ["check"],
     "search": ["--variant", "baseline"],
     "explain": ["--variant", "baseline"],
+    "judge": [__file__, __file__],
 }
 Command = Callable[..., Result]
 
@@ -121,6 +122,7 @@ def test_ctrl_c_ends_every_command_without_a_traceback(
     # A module that is imported in between would keep the replacement of the last one for good.
     monkeypatch.setattr("financial_assets.workflows.demonstration.judge", interrupted)
     monkeypatch.setattr("financial_assets.doctor.examination.load_settings", interrupted)
+    monkeypatch.setattr("financial_assets.experiment.judge.files.read_plan", interrupted)
     monkeypatch.setattr("financial_assets.settings.load_settings", interrupted)
     ended = command(name, *ARGUMENTS.get(name, []))
     assert (ended.exit_code, ended.output) == (130, "interrupted\n")

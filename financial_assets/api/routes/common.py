@@ -21,7 +21,8 @@ SessionDate = Annotated[
 _MEANINGS = {
     401: "No API key, or an unknown one",
     403: "The key's scopes do not allow this, or the caller is not on this machine and there are no keys",
-    404: "Unknown ticker or session",
+    404: "Unknown ticker, session or plan",
+    409: "It contradicts what is kept: another plan of that name, a series that rewrites its past, a closed gate",
     413: "The body is too large",
     422: "The request is not understood, or cannot be fulfilled",
     429: "Too many requests; see Retry-After",

@@ -94,12 +94,30 @@ class BettingSequence:
         """The state after more days: bit for bit that of one :meth:`update` each, and much faster."""
         values, state = list(differences), self
         for begin in range(0, len(values), _AT_ONCE):
-            state = state._many(values[begin : begin + _AT_ONCE])
+            state = state.follow(values[begin : begin + _AT_ONCE])[0]
         return state
 
-    def _many(self, differences: Sequence[float]) -> BettingSequence:
-        """Some days at once: a cumulative product multiplies in the order in which the days are played."""
+    def follow(self, differences: Sequence[float]) -> tuple[BettingSequence, NDArray[np.float64], NDArray[np.float64]]:
+        """The state after more days, and the mixed capital after each of them.
+
+        Parameters
+        ----------
+        differences
+            ``[days]``. All of them are held in memory by stake and margin: give some hundred at a time.
+
+        Returns
+        -------
+        BettingSequence
+            Bit for bit that of one :meth:`update` each.
+        ndarray
+            Capital that the mean is above each margin ``[day, margin]``.
+        ndarray
+            Capital that it is below.
+        """
         days = capital.checked_days(differences, self.bound)[:, None, None]
+        if not len(days):
+            nothing = np.empty((0, self.margins.size))
+            return self, nothing, nothing.copy()
         parts = np.array(self.stakes)[:, None]
         up = 1.0 + parts * ((days - self.margins) / (self.bound + self.margins))
         down = 1.0 + parts * ((self.margins - days) / (self.bound - self.margins))
@@ -110,22 +128,31 @@ class BettingSequence:
                 np.multiply.accumulate(wealth, axis=0, out=wealth)
         # What exceeds the most capital is given away on the very day on which it is reached.
         if max(float(up.max()), float(down.max())) > capital.MOST_CAPITAL:
-            state = self
-            for difference in differences:
-                state = state.update(difference)
-            return state
+            return self._day_by_day(differences)
         total = self.total
         for x in days.ravel().tolist():
             total += x
-        return dataclasses.replace(
+        above, below = capital.mixed(up.swapaxes(0, 1)), capital.mixed(down.swapaxes(0, 1))
+        state = dataclasses.replace(
             self,
             days=self.days + len(days),
             total=total,
             up=up[-1].copy(),
             down=down[-1].copy(),
-            peak_up=np.maximum(self.peak_up, capital.mixed(up.swapaxes(0, 1)).max(axis=0)),
-            peak_down=np.maximum(self.peak_down, capital.mixed(down.swapaxes(0, 1)).max(axis=0)),
+            peak_up=np.maximum(self.peak_up, above.max(axis=0)),
+            peak_down=np.maximum(self.peak_down, below.max(axis=0)),
         )
+        return state, above, below
+
+    def _day_by_day(
+        self, differences: Sequence[float]
+    ) -> tuple[BettingSequence, NDArray[np.float64], NDArray[np.float64]]:
+        state, above, below = self, [], []
+        for difference in differences:
+            state = state.update(difference)
+            above.append(capital.mixed(state.up))
+            below.append(capital.mixed(state.down))
+        return state, np.stack(above), np.stack(below)
 
     def log_e(self, margin: float = 0.0) -> float:
         """Logarithm of the present e-value against "the mean is not above ``margin``"."""
