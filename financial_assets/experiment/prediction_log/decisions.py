@@ -6,7 +6,7 @@ The plan whose decisions move traffic and those of further questions lie in two 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -22,7 +22,14 @@ from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.experiment.prediction_log import schema
 from financial_assets.experiment.prediction_log.engine import transaction
 from financial_assets.experiment.prediction_log.rows import select_epochs, utc_now
-from financial_assets.experiment.prediction_log.sealed.chain import ARTEFACT, SealedRecord, open_chain, read_chain
+from financial_assets.experiment.prediction_log.sealed.chain import (
+    ARTEFACT,
+    DECISION,
+    SealedRecord,
+    find_seals,
+    open_chain,
+    read_chain,
+)
 from financial_assets.experiment.prediction_log.sealed.records import (
     DecisionSources,
     seal_approval,
@@ -122,6 +129,11 @@ class DecisionReader:
         with transaction(self.engine) as connection:
             return read_chain(connection, until=until)
 
+    def seals(self, decisions: Iterable[str]) -> tuple[SealedRecord, ...]:
+        """The seals of decisions, by digest; those that were taken before the chain began have none."""
+        with transaction(self.engine) as connection:
+            return find_seals(connection, DECISION, list(decisions))
+
     def allocations(
         self, experiment: str, arms: WeightEpoch, *, last: int | None = None
     ) -> tuple[AllocationRecord, ...]:
@@ -211,9 +223,9 @@ class DecisionWriter(DecisionReader):
         """
         with transaction(self.engine) as connection:
             new = [(one, plan) for one, plan in decided if not _is_recorded(connection, one.digest)]
-            known = {record.subject for record in read_chain(connection, kinds=(ARTEFACT,))} if new else set[str]()
-        # Asked for outside the transaction: other writers need not wait for the registry.
-        models = dict.fromkeys(model for one, _ in new for model in (one.champion, one.challenger))
+            models = list(dict.fromkeys(model for one, _ in new for model in (one.champion, one.challenger)))
+            known = {record.subject for record in find_seals(connection, ARTEFACT, models)}
+        # Asked for outside the transaction: other writers need not wait for the files.
         artefacts = {} if sources is None else {name: sources.artefact(name) for name in models if name not in known}
         prices = {one.digest: sources.prices(plan) for one, plan in new if sources is not None and plan is not None}
         recorded: list[Decision] = []

@@ -200,10 +200,16 @@ class ExperimentController:
         ExperimentError
             The plan or the epoch that it rests on is gone.
         """
+        return self.judge_again(decision, known, baselines, cost_bps=cost_bps).decision
+
+    def judge_again(
+        self, decision: Decision, known: KnownPrices, baselines: pd.DataFrame, *, cost_bps: float
+    ) -> Judgement:
+        """The same with its plan and evidence; see :meth:`repeat`."""
         plan, epoch = self.plan_of(decision), self.rollout.log.known_epoch(decision.experiment, decision.epoch)
         reads = self._reads([plan])
         routed = self._routed(reads, known.as_of)
-        return self._judge(plan, epoch, routed, known, baselines, cost_bps, reads).decision
+        return self._judge(plan, epoch, routed, known, baselines, cost_bps, reads)
 
     def plan_of(self, decision: Decision) -> ExperimentPlan:
         """The registered plan that a decision was taken under.

@@ -1,8 +1,9 @@
 """A hash chain in the prediction log's database: each record names the digest of the one before.
 
-A record is canonical JSON, and its digest the SHA-256 of that text. It seals something by naming *its* digest: rows of a
-session, a plan, an artefact, a decision, the weights that follow. Nobody can change, remove or exchange a record without
-breaking the chain behind it. That its end was cut off shows only to who holds a later digest, a signed record for one.
+A record is canonical JSON, and its digest the SHA-256 of that text. It seals something by naming *its* digest: rows of
+a session, a plan, an artefact, a decision, the weights that follow. Nobody can change, remove or exchange a record
+without breaking the chain behind it. That its end was cut off shows only to who holds a later digest, or a signed
+record.
 
 The table is not part of the log's schema: a log without it is complete, and any release may open a log that has it.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -153,14 +154,19 @@ def open_chain(connection: Connection, signer: Callable[[], Signer | None]) -> S
     return chain
 
 
-def read_chain(
-    connection: Connection, *, until: int | None = None, kinds: Collection[str] | None = None
-) -> tuple[SealedRecord, ...]:
-    """The records up to a number, of some kinds; empty where nothing was ever sealed."""
+def read_chain(connection: Connection, *, until: int | None = None) -> tuple[SealedRecord, ...]:
+    """The records up to a number; empty where nothing was ever sealed."""
+    return _select(connection, *([] if until is None else [sealed.c.number <= until]))
+
+
+def find_seals(connection: Connection, kind: str, subjects: Sequence[str]) -> tuple[SealedRecord, ...]:
+    """The records of a kind about some subjects."""
+    return _select(connection, sealed.c.kind == kind, sealed.c.subject.in_(subjects)) if subjects else ()
+
+
+def _select(connection: Connection, *where: sa.ColumnElement[bool]) -> tuple[SealedRecord, ...]:
     if not sa.inspect(connection).has_table(sealed.name):
         return ()
-    where = [] if until is None else [sealed.c.number <= until]
-    where += [] if kinds is None else [sealed.c.kind.in_(list(kinds))]
     return tuple(map(_record, connection.execute(sa.select(sealed).where(*where).order_by(sealed.c.number))))
 
 

@@ -108,9 +108,7 @@ def _batches(chain: SealedChain, kind: str, state: _State) -> Iterator[tuple[lis
         later = _plain(driver_rows(connection, query))
         pending = [row[0] for row in later if row[status] == "pending"]
         found += [row for row in later if row[status] != "pending"]
-        state = _State(
-            later[-1][0] if later else state.last, state.count + len(found), (*state.still_open, *pending)
-        )
+        state = _State(later[-1][0] if later else state.last, state.count + len(found), (*state.still_open, *pending))
         if len(later) < _AT_ONCE:
             break
         if found:
