@@ -10,6 +10,7 @@ import argparse
 import base64
 import functools
 import hashlib
+import itertools
 import json
 import math
 import sqlite3
@@ -20,30 +21,24 @@ from statistics import NormalDist
 
 import numpy as np
 
-SIGNED = ("decision", "approval", "weights")
+SIGNED, SUMS = ("decision", "approval", "weights"), "SHA256SUMS"
 EPS = float(np.finfo(float).eps)  # where the log loss is cut off
+NODES, WEIGHTS = np.polynomial.legendre.leggauss(120)
 SCORES = {
-    "accuracy": lambda p, up: ((p > 0.5) == up).astype(float),
+    "accuracy": lambda p, up: (p > 0.5) == up,
     "brier": lambda p, up: -((p - up) ** 2),
     "log_loss": lambda p, up: np.where(up, np.log(np.clip(p, EPS, 1 - EPS)), np.log1p(-np.clip(p, EPS, 1 - EPS))),
 }
-
-
-class Broken(Exception):
-    """A link does not hold; the message says where and what differs."""
+dumped = functools.partial(json.dumps, sort_keys=True, separators=(",", ":"))
 
 
 def need(holds, message):
     if not holds:
-        raise Broken(message)
+        raise AssertionError(message)
 
 
 def sha(content):
     return hashlib.sha256(content).hexdigest()
-
-
-def dumped(values):
-    return json.dumps(values, sort_keys=True, separators=(",", ":"))
 
 
 def text_of(lines):
@@ -51,7 +46,6 @@ def text_of(lines):
 
 
 def lines_of(content):
-    need(content[-1:] in (b"", b"\n"), "its last line does not end")
     return content.decode().split("\n")[:-1]
 
 
@@ -63,8 +57,7 @@ D, ROOT = -121665 * pow(121666, -1, P) % P, pow(2, (P - 1) // 4, P)
 def add(p, q):
     a, b = (p[1] - p[0]) * (q[1] - q[0]) % P, (p[1] + p[0]) * (q[1] + q[0]) % P
     c, d = 2 * p[3] * q[3] * D % P, 2 * p[2] * q[2] % P
-    e, f, g, h = b - a, d - c, d + c, b + a
-    return e * f % P, g * h % P, f * g % P, e * h % P
+    return (b - a) * (d - c) % P, (d + c) * (b + a) % P, (d - c) * (d + c) % P, (b - a) * (b + a) % P
 
 
 def times(scalar, base):
@@ -93,10 +86,11 @@ def is_signed(public, message, signature):
     return scalar < L and all((left[i] * right[2] - right[i] * left[2]) % P == 0 for i in (0, 1))
 
 
-def check_signature(record, line, minisig, wanted):
+def check_signature(record, line, text, minisig, wanted):
     if "signer" not in record:
         need(not wanted and not minisig, "it is not signed")
         return "?it is not signed: SIGNING_KEY was not set"
+    need(text == line, "what was signed is not the record of the chain")
     key, (_, first, comment, second) = base64.b64decode(record["signer"]), lines_of(minisig.encode())
     body, around = base64.b64decode(first, validate=True), base64.b64decode(second, validate=True)
     shape = ["untrusted comment: signature of a record of financial-assets", base64.b64encode(body).decode()]
@@ -109,30 +103,32 @@ def check_signature(record, line, minisig, wanted):
 
 
 def check_chain(lines, chain):
-    previous = "0" * 64
     for number, line in enumerate(lines, 1):
         said = json.loads(line)
         need(dumped(said) == line, f"record {number} is not as it was written")
-        need(said["number"] == number and said["previous"] == previous, f"record {number} does not follow the last")
-        previous = sha(line.encode())
-        chain.append({**said, "digest": previous})
+        follows = (said["number"], said["previous"]) == (number, chain[-1]["digest"] if chain else "0" * 64)
+        need(follows, f"record {number} does not follow the one before it")
+        chain.append({**said, "digest": sha(line.encode())})
     need(chain and chain[0]["kind"] == "begin", "its first record is missing")
     old = ", ".join(f"{count} of {name}" for name, count in chain[0]["before"].items() if count)
-    said = f"{len(lines)} records since {chain[0]['at']}, head {previous[:12]}"
+    said = f"{len(lines)} records since {chain[0]['at']}, head {chain[-1]['digest'][:12]}"
     return f"?{said}; before the chain, and shown only as they were when it began: {old}" if old else said
+
+
+def ids_in(record):
+    return {one for first, last in record["ids"] for one in range(first, last + 1)}
 
 
 def check_rows(kind, group, chain, rows, wanted, span):
     """Rows against their records: of wanted models or experiments (None: all) in the sessions of a span."""
-    width, seen, columns, cells = 0, 0, [], {}
+    width, seen, cells = 0, 0, {}
     for record in chain:
         if record["kind"] == f"{kind} form":  # a later form has more columns behind those of the earlier one
-            columns = columns or record["columns"]
-            width = len(record["columns"])
+            width, places = len(record["columns"]), [record["columns"].index(name) for name in ("session", group)]
             for row in rows if not cells else ():
-                cells.setdefault((row[columns.index("session")], row[columns.index(group)]), []).append(row)
+                cells.setdefault(tuple(row[place] for place in places), []).append(row)
         if record["kind"] == kind and span[0] < record["subject"] <= span[1]:
-            ids = {one for first, last in record["ids"] for one in range(first, last + 1)}
+            ids = ids_in(record)
             for name in {*record["of"]} & (wanted or {*record["of"]}):
                 (count, digest), where = record["of"][name], f"{record['subject']}, {name}"
                 found = [dumped(row[:width]) for row in cells.get((record["subject"], name), ()) if row[0] in ids]
@@ -143,185 +139,223 @@ def check_rows(kind, group, chain, rows, wanted, span):
     return f"{seen:,} rows are those that were sealed"
 
 
-def check_history(lines, sealed):
+def check_history(entries, sealed):
     if sealed is None:
-        return "?which state of the price store it was taken on is not known"
-    entries, count = [json.loads(line) for line in lines], sealed["change"]
-    follow = all(a["new_hash"] == b["old_hash"] for a, b in zip(entries, entries[1:], strict=False))
-    need(follow and len(entries) >= count, f"its changes do not follow each other, or {count} are not there")
-    need(sha(text_of(lines[:count])) == sealed["history"], "a change is not what was sealed")
+        return "?the state of the price store was not known"
+    count, pairs = sealed["change"], itertools.pairwise(entries)
+    follow = all(one["new_hash"] == other["old_hash"] for one, other in pairs) and len(entries) >= count
+    need(follow, f"its changes do not follow each other, or {count} are not there")
+    need(sha(text_of(map(dumped, entries[:count]))) == sealed["history"], "a change is not what was sealed")
     need(entries[count - 1]["new_hash"] == sealed["content"], f"change {count} left other prices than were sealed")
     return f"{count} changes up to the content {sealed['content'][:12]}"
 
 
 def check_closes(prices, sealed):
-    days = np.array(prices["sessions"], "datetime64[D]").astype("<i8")
-    closes, traded = np.array(prices["closes"]).astype("<f4"), np.array(prices["traded"]).astype(np.uint8)
-    need(closes.astype(float).tolist() == prices["closes"] and traded.tolist() == prices["traded"], "not as written")
+    days, closes = np.array(prices["sessions"], "datetime64[D]").astype("<i8"), np.array(prices["closes"], "<f4")
+    traded = np.array(prices["traded"], np.uint8)
+    back = {"closes": closes.astype(float).tolist(), "traded": traded.tolist()}
+    need(dumped({**prices, **back}) == dumped(prices) and len(prices) == 4, "prices.json is not as it was written")
     found = sha(text_of(prices["tickers"]) + days.tobytes() + closes.tobytes() + traded.tobytes())
     need(found == sealed["closes"], f"they are {found[:12]}; the decision was taken on {sealed['closes'][:12]}")
     return f"{len(prices['tickers'])} tickers in {len(days)} sessions"
 
 
 def check_model(model, digest, chain, files, starts_after):
-    if digest is None:
-        return "?its files were not known when the decision was sealed"
     record = next((one for one in chain if one["digest"] == digest and one["subject"] == model), None)
-    need(record is not None, "its record is not in the chain")
-    names = {"model-card.json": "card_sha256", "model.onnx": "onnx_sha256"}
+    need(record or not digest, "its record is not in the chain")
+    names = {f"models/{model}/model-card.json": "card_sha256", f"models/{model}/model.onnx": "onnx_sha256"}
+    if not record or not names.keys() <= files.keys():
+        return "?its files were not known when the decision was sealed, or are not here"
     for name, field in names.items():
-        content = files.get(f"models/{model}/{name}")
-        need(content is None or sha(content) == record[field], f"{name} is not what was sealed ({record[field]})")
+        need(sha(files[name]) == record[field], f"{name} is not what was sealed ({record[field]})")
     need(record["data_cutoff"] <= starts_after, f"it has learned from sessions up to {record['data_cutoff']}")
-    there = all(f"models/{model}/{name}" in files for name in names)
-    return ("" if there else "?its files are not here; ") + f"it has learned from sessions up to {record['data_cutoff']}"
+    return f"its files are those that were sealed; it has learned from sessions up to {record['data_cutoff']}"
 
 
-def check_evidence(evidence, plan, decision):
-    guards = [f"guard {name}" for name in decision.get("standing", {"guards": ()})["guards"] if name != "accuracy"]
+def check_evidence(plan, decision, evidence, chain, rows, prices):
+    """The daily series against their digest; those in SCORES from logged probabilities and closes alone."""
+    guards = [f"guard {name}" for name in (decision.get("standing") or {"guards": ()})["guards"] if name != "accuracy"]
     names = ["main", "accuracy", *(f"against {name}" for name in plan["must_beat"]), *guards]
     need(names == [one["name"] for one in evidence][: len(names)], "its series are not those of the plan")
-    parts = [np.array(one["sessions"], "datetime64[D]").astype("<i8").tobytes() for one in evidence]
-    values = [np.array(one["differences"], "<f8").tobytes() for one in evidence]
-    digest = sha(b"".join(day + value for day, value in zip(parts, values, strict=True)))
+    parts = [(np.array(one["sessions"], "datetime64[D]"), np.array(one["differences"], "<f8")) for one in evidence]
+    digest = sha(b"".join(days.astype("<i8").tobytes() + values.tobytes() for days, values in parts))
     need(digest == decision["evidence_digest"], "a daily difference is not one that was decided on")
-    return f"{len(evidence)} daily series up to {decision['as_of']}"
-
-
-def check_scores(plan, evidence, chain, rows, prices):
-    """The daily means of the differences of scores, from logged probabilities and closes alone."""
-    columns = next(record["columns"] for record in chain if record["kind"] == "direct form")
+    columns = next((record["columns"] for record in chain if record["kind"] == "direct form"), ())
     rows = [row for row in (dict(zip(columns, row, strict=False)) for row in rows) if row["status"] == "ok"]
     said, tables = {(row["model"], row["ticker"], row["session"]): row["probability_up"] for row in rows}, []
     for model in (plan["challenger"], plan["champion"]):
         cells = [[said.get((model, ticker, day)) for day in prices["sessions"]] for ticker in prices["tickers"]]
         tables.append(np.array(cells, float))
-    traded = np.array(prices["traded"], bool)
     up = np.diff(np.log(np.array(prices["closes"], float)), axis=1, append=np.nan) > 0
-    known = traded & np.roll(traded, -1, axis=1) & ~np.isnan(tables[0]) & ~np.isnan(tables[1])
+    traded = np.array(prices["traded"], bool)
+    known = traded & np.roll(traded, -1, axis=1) & ~np.isnan(tables[0] + tables[1])
     known[:, -1:] = False
     has, metric = known.any(axis=0), plan["test"]["metric"]
-    for series, name in ((evidence[0], metric), (evidence[1], "accuracy")):
+    for (days, values), name in zip(parts, (metric, "accuracy"), strict=False):
         if name in SCORES:
-            differences = np.where(known, SCORES[name](tables[0], up) - SCORES[name](tables[1], up), 0.0).sum(axis=0)
-            same = [day for day, one in zip(prices["sessions"], has, strict=True) if one] == series["sessions"]
-            means = differences[has] / known.sum(axis=0)[has]
-            need(same and np.allclose(means, series["differences"], 0, 1e-9), f"they give another {name}")
-    more = "" if metric in SCORES else f"?{metric}, which decides, needs more than closes and is not computed; "
-    return f"{more}{metric + ' and ' if metric in SCORES else ''}accuracy of each day are recomputed"
+            one, other = (np.asarray(SCORES[name](table, up), float) for table in tables)
+            means = np.where(known, one - other, 0).sum(axis=0)[has] / known.sum(axis=0)[has]
+            same = np.array_equal(np.array(prices["sessions"], "datetime64[D]")[has], days)
+            need(same and np.allclose(means, values, 0, 1e-9), f"rows and closes give another {name}")
+    more = "" if metric in SCORES else f"?{metric}, which decides, needs more than closes and is not recomputed; "
+    return f"{more}{len(parts)} daily series; {metric if metric in SCORES else 'accuracy'} follows from rows and closes"
 
 
-def standardised(days, margin, lags, corrected):
+def standardised(days, margin, corrected):
     """Standard error of the mean, and z of its advantage over the margin (docs/ab-testing.md, planned looks)."""
     n, centred = len(days), days - days.mean()
     if n < 2 or np.ptp(days) <= 1e-12:
         return 0.0, 0.0
     rho = np.sum(centred[1:] * centred[:-1]) / np.sum(centred**2)
     rho = min(max(rho + (1 + 4 * rho) / n, -0.97), 0.97)
-    deviation, freedom = days.std(ddof=1) * math.sqrt(max(1.0, (1 + rho) / (1 - rho))), n - 1
-    if lags:
-        freedom = max(2, int(0.41 * n ** (2 / 3)))
-        angles = math.pi * np.outer((np.arange(n) + 0.5) / n, np.arange(1, freedom + 1))
-        deviation = math.sqrt(np.mean((days @ np.cos(angles)) ** 2) * 2 / n)
-    t = (days.mean() - margin) / (deviation / math.sqrt(n))
+    error, freedom = days.std(ddof=1) * math.sqrt(max(1.0, (1 + rho) / (1 - rho)) / n), n - 1
+    t = (days.mean() - margin) / error
     if corrected:
-        count = n / max((deviation / days.std(ddof=1)) ** 2, 1.0 + lags)
-        part = min(math.copysign(np.mean(centred**3) / days.std() ** 3, t * np.mean(centred**3)), 0) / math.sqrt(count)
+        count = min(n, days.var(ddof=1) / error**2)
+        part = min(math.copysign(1, t) * np.mean(centred**3) / days.std() ** 3, 0) / math.sqrt(count)
         size = min(abs(t), -3 / part) if part < -1e-12 else abs(t)
         t = math.copysign(max(size + part * size**2 / 3 + part**2 * size**3 / 27 + part / 6, 0.0), t)
     # Student's tail: the cosine to the power of the degrees of freedom minus 1, from the angle of t to a right angle.
-    nodes, weights = np.polynomial.legendre.leggauss(400)
     half = (math.pi / 2 - math.atan(abs(t) / math.sqrt(freedom))) / 2
-    tail = half * np.sum(weights * np.sin(half * (1 + nodes)) ** (freedom - 1))
-    tail *= math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)) / math.sqrt(math.pi)
-    return deviation / math.sqrt(n), math.copysign(min(-NormalDist().inv_cdf(tail) if tail > 0 else 38, 38), t)
+    tail = half * np.sum(WEIGHTS * np.sin(half * (1 + NODES)) ** (freedom - 1)) / math.sqrt(math.pi)
+    tail *= math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2))
+    return error, math.copysign(min(-NormalDist().inv_cdf(tail) if tail > 0 else 38, 38), t)
 
 
 def check_statistics(plan, evidence, decision):
-    """Estimate and planned looks from the daily differences, and the verdict from what the decision says of them."""
-    days, test, looks = np.array(evidence[0]["differences"], float), plan["test"], decision["looks"]
-    need(len(days) == decision["days"], f"{len(days)} days; the decision counts {decision['days']}")
-    need(not len(days) or abs(days.mean() - decision["estimate"]) < 1e-9, f"the mean is {days.mean() if len(days) else 0}")
-    corrected, lags = plan.get("most_skewness", 0) > 0, plan.get("lags", 0)
-    for look, day, boundary in zip(looks, plan["looks"], plan["boundaries"], strict=False):
-        need((look["day"], look["boundary"]) == (day, boundary), f"a look on day {look['day']} was not planned like this")
-        if plan.get("rule", 1) > 1:
-            z = standardised(days[:day], test["margin"], lags, corrected)[1]
-            won = look["outcome"] in ("promote", "held", "uneven")
-            need(abs(z - look["z"]) < 1e-6 and won == (z >= boundary), f"z is {z:.6f} on day {day}, not {look['z']:.6f}")
-    need(decision["alpha_spent"] == (plan["spent"][len(looks) - 1] if looks else 0), "other error probability was spent")
-    won = bool(looks) and (looks[-1].get("outcome") == "promote" or plan.get("rule", 1) == 1)
+    """Estimate and planned looks from the daily differences, and the action from what the decision says of them."""
+    days, margin, looks = np.array(evidence[0]["differences"], float), plan["test"]["margin"], decision["looks"]
+    mean, corrected = days.mean() if len(days) else 0.0, plan.get("most_skewness", 0) > 0
+    need(len(days) == decision["days"] and abs(mean - (decision["estimate"] or 0)) < 1e-9, f"their mean is {mean}")
+    if plan.get("rule", 1) < 2 or plan["lags"]:
+        return f"?mean {mean:.6g}; z of the first rule, and of outcomes that overlap, is not recomputed"
+    due = [one for one in zip(plan["looks"], plan["boundaries"], strict=True) if one[0] <= len(days)]
+    last = looks[-1]["outcome"] if looks else ""
+    need(len(looks) == len(due) or last in ("harm", "futile"), f"{len(due)} looks were due")
+    for look, (day, boundary) in zip(looks, due, strict=False):
+        z, won = standardised(days[:day], margin, corrected)[1], look["outcome"] in ("promote", "held", "uneven")
+        need((look["day"], look["boundary"]) == (day, boundary), f"the look on day {look['day']} was planned otherwise")
+        need(abs(z - look["z"]) < 1e-6 and won == (z >= boundary), f"on day {day}, z is {z:.6f}")
+    need(decision["alpha_spent"] == (plan["spent"][len(looks) - 1] if looks else 0), "the looks spent otherwise")
     fired = [rail["action"] for rail in decision["guardrails"] if rail["fired"]]
-    if decision["action"] == "promote":
-        need(not fired and (won or decision["standing"]["sequence"]), "nothing in it promotes")
-    harm = decision["always_on"]["high"] <= -test["margin"] or (looks and looks[-1].get("outcome") == "harm")
-    need(decision["action"] != "rollback" or "rollback" in fired or harm, "nothing in it rolls back")
-    error = standardised(days, 0.0, lags, corrected=False)[0]
-    said = f"mean {days.mean():.6g}, standard error {error:.3g}, {len(looks)} looks" if len(days) else "no day yet"
-    return f"{decision['action']}: {said}" if plan.get("rule", 1) > 1 else f"?{said}; z of the first rule is not computed"
+    is_won = not fired and (last == "promote" or decision["standing"]["sequence"])
+    is_harm = "rollback" in fired or last == "harm" or decision["always_on"]["high"] <= -margin
+    follows = {"promote": is_won, "rollback": is_harm, "hold": True}[decision["action"]]
+    need(follows, f"nothing in it leads to {decision['action']}")
+    error = standardised(days, 0.0, corrected)[0] if len(days) else math.nan
+    return f"{decision['action']}: {len(days)} days, {len(looks)} looks, mean {mean:.6g}, standard error {error:.3g}"
 
 
 def check_seal(seal, decision, plan_text, chain):
     need(seal["plan"] == decision["plan_digest"] == sha(plan_text), "the plan is not the one that was registered")
-    need(seal["plan_record"] in (None, *(one["digest"] for one in chain if one["subject"] == seal["plan"])), "no plan")
     need(all(seal[name] == decision[name] for name in ("as_of", "action", "experiment")), "it seals another decision")
-    need(seal["weights_after"] == decision["weights"], "it seals other weights")
+    need(
+        (seal["weights_after"], seal["weights_before"]["epoch"]) == (decision["weights"], decision["epoch"]), "weights"
+    )
+    before = {one["digest"] for one in chain if one["number"] < seal["number"]}
+    named = [seal["plan_record"], seal["weights_before"]["record"], *seal["rows"].values()]
+    need(before >= {*named} - {None}, "a record that it names is not in the chain before it")
     weights, model = decision["weights"], decision["challenger"]
-    moves, action = "question" not in decision, decision["action"]
-    need(not moves or action != "promote" or weights == {model: 100}, "a promotion gives all requests to the challenger")
-    need(not moves or action != "rollback" or model not in weights, "a rollback leaves the challenger no requests")
-    later = [one for one in chain if one["kind"] == "weights" and seal["subject"] in one["decisions"]]
-    for one in later:
+    action = "hold" if "question" in decision else decision["action"]
+    need(action != "promote" or weights == {model: 100}, f"a promotion to {weights}")
+    need(action != "rollback" or model not in weights, f"a rollback to {weights}")
+    said = "" if seal["plan_record"] else "?the plan was registered before the chain; "
+    for one in (one for one in chain if one["kind"] == "weights" and seal["subject"] in one["decisions"]):
         arms = {arm["model"]: arm["weight"] for arm in one["arms"] if arm["weight"]}
         need(len(one["decisions"]) > 1 or arms == weights, f"epoch {one['epoch']} has the weights {arms}")
-    return f"weights {weights}" + "".join(f", opened as epoch {one['epoch']}" for one in later)
+        said += f"epoch {one['epoch']} follows from it; "
+    return f"{said}weights {weights}"
 
 
-def passport(files, wanted, link):
-    """The links of an exported passport, from prices to weights."""
-    lines, chain, others = [], [], sorted({*files} - {"SHA256SUMS"})
+def check_files(files, docs):
+    for name in {*files} - {SUMS}:
+        if "/" not in name:
+            docs[name] = [json.loads(line) for line in lines_of(files[name])]
+            need(text_of(map(dumped, docs[name])) == files[name], f"{name} is not as it was written")
+    sums, listed = [f"{sha(files[name])}  {name}" for name in sorted({*files} - {SUMS})], lines_of(files[SUMS])
+    wrong = sorted({line[66:] for line in {*sums} ^ {*listed}})
+    need(text_of(sums) == files[SUMS], f"missing, not listed, or changed: {', '.join(wrong)}")
+    return f"{len(sums)} files are those that are listed"
 
-    def read(name):
-        text = files[name].decode()
-        need(not name.endswith("es.json") or dumped(json.loads(text)) == text, f"{name} is not as it was written")
-        return json.loads(text)
 
-    def rows(name):
-        found = [(json.loads(line), line) for line in lines_of(files[name])]
-        need(all(dumped(row) == line for row, line in found), f"a row of {name} is not as it was written")
-        return [row for row, _ in found]
+def passport(folder, wanted, link):
+    paths = (path for path in folder.rglob("*") if path.is_file())
+    files, docs, chain = {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}, {}, []
+    link("files", check_files, files, docs)
+    lines = lines_of(files["chain.jsonl"])
+    link("chain", check_chain, lines, chain)
+    plan, decision, evidence, prices = (docs[f"{name}.json"][0] for name in ("plan", "decision", "evidence", "prices"))
+    digest, pair = sha(files["decision.json"][:-1]), (plan["champion"], plan["challenger"])
+    seal = next(one for one in chain if one["kind"] == "decision" and one["subject"] == digest)
+    before, span = chain[: seal["number"] - 1], (plan["starts_after"], decision["as_of"])
+    expected = {name for name in files if "/" not in name or name.startswith(tuple(f"models/{one}/" for one in pair))}
+    for one in (one for one in chain[seal["number"] - 1 :] if one["kind"] in SIGNED):
+        names = [f"signed/{one['number']:06d}.json{end}" for end in ("", ".minisig")]
+        texts = [files.get(name, b"").decode(errors="replace") for name in names]
+        link(f"signature of {one['kind']}", check_signature, one, lines[one["number"] - 1], *texts, wanted)
+        expected |= {*names}
+    link("price store", check_history, docs["price-history.jsonl"], seal["prices"]["store"])
+    link("closes", check_closes, prices, seal["prices"])
+    for model in pair:
+        link(f"model {model}", check_model, model, seal["artefacts"][model], before, files, span[0])
+    rows, requests, series = docs["predictions.jsonl"], docs["requests.jsonl"], evidence["series"]
+    link("predictions", check_rows, "direct", "model", before, rows, {*pair}, span)
+    link("requests", check_rows, "routed", "experiment", before, requests, {plan["experiment"]}, ("", span[1]))
+    link("evidence", check_evidence, plan, decision, series, before, rows, prices)
+    link("statistics", check_statistics, plan, series, decision)
+    link("decision", check_seal, seal, decision, files["plan.json"][:-1], chain)
+    need(files.keys() == expected, f"{sorted(files.keys() - expected)} belong to no record")
+    return "all of them are here"
 
-    def check_files():
-        listed = dict(reversed(line.split("  ", 1)) for line in lines_of(files["SHA256SUMS"]))
-        wrong = sorted(name for name in {*others, *listed} if name not in files or sha(files[name]) != listed.get(name))
-        need(not wrong, f"{', '.join(wrong)}: missing, not listed, or of another digest")
-        need(text_of(f"{listed[name]}  {name}" for name in others) == files["SHA256SUMS"], "SHA256SUMS: not as written")
-        return f"{len(others)} files have the digests that are listed"
 
-    def signatures():
-        known, said = {}, []
-        for line, record in zip(lines, chain, strict=True):
-            if record["kind"] in SIGNED and record["number"] >= seal()["number"]:
-                name = f"signed/{record['number']:06d}.json"
-                if "signer" in record:
-                    known[name] = known[f"{name}.minisig"] = True
-                    need(files[name] == line.encode(), f"{name} is not the record of the chain")
-                minisig = files[f"{name}.minisig"].decode() if "signer" in record else ""
-                said.append(check_signature(record, line, minisig, wanted))
-        need(known.keys() == {name for name in files if name.startswith("signed/")}, "a signed record is not in the chain")
-        return sorted(said)[0]
+def state(folder, wanted, link):
+    chain = []
+    with closing(sqlite3.connect(f"{(folder / 'predictions.db').resolve().as_uri()}?mode=ro", uri=True)) as log:
+        if not log.execute("SELECT 1 FROM sqlite_master WHERE name = 'sealed_records'").fetchone():
+            return "?there is no chain: all that is in this log was recorded before it"
+        stored = log.execute("SELECT document, coalesce(signature, '') FROM sealed_records ORDER BY number").fetchall()
+        link("chain", check_chain, [line for line, _ in stored], chain)
+        for kind, group in (("direct", "model"), ("routed", "experiment")):
+            ids = {i for one in chain if one["kind"] == kind for i in ids_in(one)}
+            forms = [one["columns"] for one in chain if one["kind"] == f"{kind} form"] or [["id"]]
+            rows = log.execute(f"SELECT {', '.join(forms[-1])} FROM {kind}_predictions ORDER BY id")
+            rows = [[*row] for row in rows if row[0] in ids]
+            link(f"{kind} predictions", check_rows, kind, group, chain, rows, None, ("", "9"))
+        tables = ("decisions", "experiment_plans", "question_plans")
+        texts = [text for table in tables for (text,) in log.execute(f"SELECT document FROM {table}")]
+    for record, (line, minisig) in zip(chain, stored, strict=True):
+        if record["kind"] in SIGNED:
+            name = f"signature of {record['kind']} {record['subject'][:20]}"
+            link(name, check_signature, record, line, line, minisig, wanted)
+    lost = {one["subject"] for one in chain if one["kind"] in ("decision", "plan")} - {sha(t.encode()) for t in texts}
+    need(not lost, f"decisions or plans that are not what was sealed: {sorted(lost)}")
+    return f"{len(texts)} decisions and plans; what a decision's figures are from is checked in its passport"
 
-    def seal():
-        return next(one for one in chain if one["kind"] == "decision" and one["subject"] == sha(files["decision.json"]))
 
-    def prices():
-        need({*(found := read("prices.json"))} == {"tickers", "sessions", "closes", "traded"}, "prices.json: other fields")
-        return found
+def verify(folder, wanted=None):
+    """All findings, (state, link, what was found) each, and the exit status."""
+    folder, found = Path(folder), []
 
-    link("files", check_files)
-    link("chain", lambda: check_chain(lines.extend(lines_of(files["chain.jsonl"])) or lines, chain))
-    link("signatures", signatures)
-    plan, decision = (lambda: read("plan.json")), (lambda: read("decision.json"))
-    link("price store", lambda: check_history(lines_of(files["price-history.jsonl"]), seal()["prices"]["store"]))
-    link("closes", lambda: check_closes(prices(), seal()["prices"]))
-    ...
+    def link(name, check, *arguments):
+        try:
+            said = check(*arguments)
+            found.append(("?" if said[0] == "?" else "ok", name, said.lstrip("?")))
+        except Exception as error:  # whatever a changed file does to a check is a finding, never the end of them
+            found.append(("BROKEN", name, f"{'' if type(error) is AssertionError else repr(error)[:200]}{error}"))
+
+    is_state = (folder / "predictions.db").is_file()
+    if is_state or (folder / SUMS).is_file() or (folder / "chain.jsonl").is_file():
+        link("records", state if is_state else passport, folder, wanted, link)
+    states = {state for state, *_ in found}
+    return found, 1 if "BROKEN" in states else 0 if states == {"ok"} else 2
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder")
+    parser.add_argument("--key", help="public key of the owner, as minisign writes it")
+    chosen = parser.parse_args()
+    found, status = verify(chosen.folder, chosen.key)
+    for line in found or [("?", chosen.folder, "is neither a passport nor a state folder with a log in SQLite")]:
+        print("{:6} {}: {}".format(*line))
+    sys.exit(status)

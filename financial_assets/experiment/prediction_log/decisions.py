@@ -181,8 +181,9 @@ class DecisionWriter(DecisionReader):
                 registered = next((one for one in found if one.question == plan.question), None)
                 values["question"] = plan.question
             if registered is None:
+                chain = open_chain(connection, self._signer)  # first: it counts what was there before it
                 connection.execute(sa.insert(table), values)
-                seal_plan(open_chain(connection, self._signer), plan)
+                seal_plan(chain, plan)
         return registered or plan
 
     def note_unasked(self, experiment: str, champion: str, challenger: str, question: Question, reason: str) -> None:

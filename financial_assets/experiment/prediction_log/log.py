@@ -112,8 +112,9 @@ class PredictionLog(LogReader, DecisionWriter):
         check_arms(tuple(arms))
         epoch = WeightEpoch(experiment, after + 1, pd.Timestamp(utc_now()), tuple(arms), reason, dict(regimes or {}))
         with transaction(self.engine, write=True) as connection:
+            chain = open_chain(connection, self._signer)  # first: it counts what was there before it
             insert_epoch(connection, epoch)
-            seal_weights(open_chain(connection, self._signer), epoch, decisions)
+            seal_weights(chain, epoch, decisions)
         return epoch
 
     # --- routed predictions --------------------------------------------------------------------------------------

@@ -131,19 +131,19 @@ def passport_files(
             f"{evidence.digest[:12]} instead of {decision.evidence_digest[:12]}. `financial-assets decide --repeat "
             f"{decision.digest[:12]}` names what differs; restore the log or the prices from a copy"
         )
-    before = [record for record in chain if record.number < seal.number and record.subject <= decision.as_of]
-    of_test = [record for record in before if record.subject > plan.starts_after]
+    before, pair = chain[: seal.number - 1], (plan.champion, plan.challenger)
     with transaction(log.engine) as connection:
-        direct = [*sealed_rows(connection, of_test, DIRECT, (plan.champion, plan.challenger))]
-        routed = [*sealed_rows(connection, before, ROUTED, (plan.experiment,))]
+        direct = [*sealed_rows(connection, before, DIRECT, pair, (plan.starts_after, decision.as_of))]
+        routed = [*sealed_rows(connection, before, ROUTED, (plan.experiment,), ("", decision.as_of))]
+    closes = Closes.after(known.panel, pd.Timestamp(plan.starts_after))
     files = {
         "chain.jsonl": _lines(record.document for record in chain),
-        "plan.json": plan.to_json().encode(),
-        "decision.json": decision.to_json().encode(),
-        "evidence.json": canonical({"series": _series(evidence)}).encode(),
+        "plan.json": _lines([plan.to_json()]),
+        "decision.json": _lines([decision.to_json()]),
+        "evidence.json": _lines([canonical({"series": _series(evidence)})]),
         "predictions.jsonl": _lines(direct),
         "requests.jsonl": _lines(routed),
-        "prices.json": canonical(Closes.after(known.panel, pd.Timestamp(plan.starts_after)).document()).encode(),
+        "prices.json": _lines([canonical(closes.document())]),
         "price-history.jsonl": _lines(history_lines(changes)),
     }
     for record in chain:

@@ -19,6 +19,7 @@ import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from financial_assets.errors import ChainError
 from financial_assets.experiment.prediction_log import schema
 from financial_assets.experiment.prediction_log.frames import driver_rows
 from financial_assets.experiment.prediction_log.sealed.chain import SealedChain, SealedRecord
@@ -60,12 +61,23 @@ def seal_rows(chain: SealedChain) -> dict[str, str | None]:
         state = _State(said.get("last", 0), said.get("sealed", 0), tuple(said.get("open", ())))
         columns = [column.name for column in table.columns]
         for batch, after in _batches(chain, kind, state):
-            form = chain.latest(_FORMS[kind])
-            if form is None or form.values["columns"] != columns:
-                chain.append(_FORMS[kind], table.name, {"columns": columns})
+            _seal_form(chain, _FORMS[kind], table.name, columns)
             latest = _append(chain, kind, batch, after, columns, group)
         heads[kind] = None if latest is None else latest.digest
     return heads
+
+
+def _seal_form(chain: SealedChain, kind: str, table: str, columns: Sequence[str]) -> None:
+    form = chain.latest(kind)
+    known = [] if form is None else form.values["columns"]
+    if known != columns[: len(known)]:
+        # Digests of earlier rows are of the columns of their time: these must be found at the same places.
+        raise ChainError(
+            f"{table} has the columns {', '.join(columns)}, which do not begin with those that were sealed before "
+            f"({', '.join(known)}): this release cannot seal this log; use the one that wrote it"
+        )
+    if known != columns:
+        chain.append(kind, table, {"columns": columns})
 
 
 def _append(
@@ -142,20 +154,38 @@ def _rows_of(connection: Connection, table: sa.Table, ids: Sequence[int]) -> lis
 
 
 def sealed_rows(
-    connection: Connection, records: Sequence[SealedRecord], kind: str, groups: Collection[str]
+    connection: Connection,
+    chain: Sequence[SealedRecord],
+    kind: str,
+    groups: Collection[str],
+    sessions: tuple[str, str],
 ) -> Iterator[str]:
-    """The rows that these records seal, of some models or experiments, as the lines that their digests are of.
+    """The rows that a chain seals, as the lines that its digests are of.
 
     Rows that are gone are missing; who checks the digests sees it.
+
+    Parameters
+    ----------
+    connection
+        Of the log.
+    chain
+        All of its records up to some number.
+    kind, groups
+        Of these models, or experiments.
+    sessions
+        After the first and up to the second of these (ISO dates).
     """
     table, group = _TABLES[kind]
-    for record in records:
-        if record.kind != kind or not {*record.values["of"]} & {*groups}:
+    width = 0
+    for record in chain:
+        if record.kind == _FORMS[kind]:
+            width = len(record.values["columns"])
+        if record.kind != kind or not sessions[0] < record.subject <= sessions[1]:
             continue
         where = (table.c.session == date.fromisoformat(record.subject), table.c[group].in_(list(groups)))
         rows = _plain(driver_rows(connection, sa.select(table).where(*where).order_by(table.c.id)))
         own = {*ids_in(record.values["ids"])}
-        yield from (row_text(row) for row in rows if row[0] in own)
+        yield from (row_text(row[:width]) for row in rows if row[0] in own)
 
 
 def row_text(row: Row) -> str:
