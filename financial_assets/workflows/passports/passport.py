@@ -20,7 +20,6 @@ from financial_assets.chain import canonical
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.decision.evidence import Evidence, Judgement
 from financial_assets.experiment.decision.record import Decision
-from financial_assets.experiment.metrics.paired import PairedDays
 from financial_assets.experiment.outcomes import KnownPrices
 from financial_assets.experiment.prediction_log.engine import transaction
 from financial_assets.experiment.prediction_log.log import PredictionLog
@@ -169,16 +168,13 @@ def _changes_of(seal: SealedRecord, market: MarketState) -> tuple[Change, ...]:
 
 def _series(evidence: Evidence) -> list[dict[str, Any]]:
     """The daily series in the order that the evidence's digest is of."""
-    guards = {f"guard {name}": days for name, days in evidence.guards.items() if name != "accuracy"}
-    against = {f"against {name}": days for name, days in evidence.against.items()}
-    named: dict[str, PairedDays] = {"main": evidence.main, "accuracy": evidence.accuracy, **against, **guards}
+    guards = [days for name, days in evidence.guards.items() if name != "accuracy"]  # the second series is that guard's
     return [
         {
-            "name": name,
             "sessions": np.datetime_as_string(days.sessions.to_numpy().astype("datetime64[D]")).tolist(),
             "differences": days.differences.tolist(),
         }
-        for name, days in named.items()
+        for days in (evidence.main, evidence.accuracy, *evidence.against.values(), *guards)
     ]
 
 
