@@ -158,10 +158,8 @@ def check_evidence(plan, decision, evidence, chain, rows, prices):
         if name in SCORES:
             differences = np.where(known, SCORES[name](first, up) - SCORES[name](second, up), np.nan)[:, has]
             same = np.array_equal(np.array(days, "datetime64[D]")[has], own)
-            need(
-                same and np.allclose(np.nanmean(differences, axis=0), values, 0, 1e-9),
-                f"rows and closes give another {name}",
-            )
+            same = same and np.allclose(np.nanmean(differences, axis=0), values, 0, 1e-9)
+            need(same, f"rows and closes give another {name}")
     more = f"{metric} and " if metric in SCORES else f"?not {metric}, which decides and needs more, but "
     return f"{more}accuracy of each day follow from rows and closes"
 
@@ -271,15 +269,7 @@ def state(folder, wanted, link):
         known = {sha(text.encode()) for (text,) in log.execute(" UNION ALL ".join(tables))}
     for record, (line, minisig) in zip(chain, stored, strict=True):
         if record["kind"] in SIGNED:
-            link(
-                f"signature of {record['kind']} {record['number']}",
-                check_signature,
-                record,
-                line,
-                line,
-                minisig,
-                wanted,
-            )
+            link(f"record {record['number']}", check_signature, record, line, line, minisig, wanted)
     lost = {one["subject"] for one in chain if one["kind"] in ("decision", "plan")} - known
     need(not lost, f"decisions or plans that are not what was sealed: {sorted(lost)}")
     return f"{len(known)} decisions and plans; what a decision's figures are from is checked in its passport"
