@@ -98,7 +98,7 @@ def check_chain(lines, chain):
 
 
 def check_rows(kind, group, chain, rows, wanted, sessions):
-    by_id, width, place, seen = {row[0]: row for row in rows}, 0, 0, 0
+    by_id, width, place, order = {row[0]: row for row in rows}, 0, 0, []
     for record in chain:
         if record["kind"] == f"{kind} form":  # a later form has more columns behind those of the earlier one
             width, place = len(record["columns"]), record["columns"].index(group)
@@ -109,9 +109,9 @@ def check_rows(kind, group, chain, rows, wanted, sessions):
                 found = [dumped(row[:width]) for row in own if row[place] == name]
                 need(len(found) == count, f"{where}: {len(found)} rows; {count} were sealed")
                 need(sha(text_of(found)) == digest, f"{where}: a row is not what was sealed")
-                seen += count
-    need(seen == len(rows) or not wanted, f"{len(rows)} rows are here, of which {seen} are sealed")
-    return f"{seen:,} rows are those that were sealed" + f"; {len(rows) - seen} came later" * (seen < len(rows))
+            order += [row for row in own if not wanted or row[place] in wanted]
+    need(order == rows or not wanted, f"{len(rows)} rows are here, sealed were {len(order)}, or in another order")
+    return f"{len(order):,} rows are those that were sealed; {len(rows) - len(order)} came later"
 
 
 def check_prices(changes, prices, sealed):
