@@ -1,4 +1,4 @@
-"""What may be done to a file of records: a byte or a value changed, a part deleted, two parts exchanged, the end lost."""
+"""What may be done to a file of records: a byte or value changed, a part deleted, two exchanged, the end lost."""
 
 from __future__ import annotations
 

@@ -44,7 +44,8 @@ STATEMENTS = {
     "a sealed record that is gone": "DELETE FROM sealed_records WHERE number = 9",
     "two sealed records": "UPDATE sealed_records SET number = CASE number WHEN 8 THEN -9 ELSE -8 END "
     "WHERE number IN (8, 9); UPDATE sealed_records SET number = -number WHERE number < 0",
-    "a signature": "UPDATE sealed_records SET signature = replace(signature, 'record', 'recorb') WHERE kind = 'decision'",
+    "a signature": "UPDATE sealed_records SET signature = replace(signature, 'record', 'recorb') "
+    "WHERE kind = 'decision'",
 }
 
 
