@@ -59,25 +59,34 @@ def seal_rows(chain: SealedChain) -> dict[str, str | None]:
         latest = chain.latest(kind)
         said = {} if latest is None else latest.values
         state = _State(said.get("last", 0), said.get("sealed", 0), tuple(said.get("open", ())))
-        columns = [column.name for column in table.columns]
-        for batch, after in _batches(chain, kind, state):
-            _seal_form(chain, _FORMS[kind], table.name, columns)
+        form = chain.latest(_FORMS[kind])
+        known = [] if form is None else form.values["columns"]
+        columns = columns_of(table, known)
+        for batch, after in _batches(chain, kind, state, columns):
+            if known != columns:
+                chain.append(_FORMS[kind], table.name, {"columns": columns})
+                known = columns
             latest = _append(chain, kind, batch, after, columns, group)
         heads[kind] = None if latest is None else latest.digest
     return heads
 
 
-def _seal_form(chain: SealedChain, kind: str, table: str, columns: Sequence[str]) -> None:
-    form = chain.latest(kind)
-    known = [] if form is None else form.values["columns"]
-    if known != columns[: len(known)]:
-        # Digests of earlier rows are of the columns of their time: these must be found at the same places.
+def columns_of(table: sa.Table, known: Sequence[str]) -> list[str]:
+    """The columns of a table, those that were sealed before first: the digests of earlier rows are of these.
+
+    Raises
+    ------
+    ChainError
+        The table lacks one of them.
+    """
+    names = [column.name for column in table.columns]
+    lost = [name for name in known if name not in names]
+    if lost:
         raise ChainError(
-            f"{table} has the columns {', '.join(columns)}, which do not begin with those that were sealed before "
-            f"({', '.join(known)}): this release cannot seal this log; use the one that wrote it"
+            f"the log's table {table.name} has no column {', '.join(lost)}, of which rows were sealed: this release "
+            "cannot seal this log; use the one that wrote it"
         )
-    if known != columns:
-        chain.append(kind, table, {"columns": columns})
+    return [*known, *(name for name in names if name not in known)]
 
 
 def _append(
@@ -108,16 +117,17 @@ def _append(
     return last
 
 
-def _batches(chain: SealedChain, kind: str, state: _State) -> Iterator[tuple[list[Row], _State]]:
+def _batches(
+    chain: SealedChain, kind: str, state: _State, columns: Sequence[str]
+) -> Iterator[tuple[list[Row], _State]]:
     """Complete rows that are not sealed, by id, with the state after each batch; a batch without any is left out."""
-    connection, (table, _) = chain.connection, _TABLES[kind]
-    status = [column.name for column in table.columns].index("status")
-    found = [row for row in _rows_of(connection, table, state.still_open) if row[status] != "pending"]
+    connection, (table, _), status = chain.connection, _TABLES[kind], columns.index("status")
+    selected = sa.select(*(table.c[name] for name in columns)).order_by(table.c.id)
+    found = [row for row in _rows_of(connection, selected, table, state.still_open) if row[status] != "pending"]
     answered = {row[0] for row in found}
     state = replace(state, still_open=tuple(row for row in state.still_open if row not in answered))
     while True:
-        query = sa.select(table).where(table.c.id > state.last).order_by(table.c.id).limit(_AT_ONCE)
-        later = _plain(driver_rows(connection, query))
+        later = _plain(driver_rows(connection, selected.where(table.c.id > state.last).limit(_AT_ONCE)))
         pending = [row[0] for row in later if row[status] == "pending"]
         found += [row for row in later if row[status] != "pending"]
         state = _State(later[-1][0] if later else state.last, state.count + len(found), (*state.still_open, *pending))
@@ -128,28 +138,30 @@ def _batches(chain: SealedChain, kind: str, state: _State) -> Iterator[tuple[lis
         found = []
     # PostgreSQL gives ids before rows are committed: a slow writer's may be smaller than what was seen already.
     if connection.dialect.name == "postgresql":
-        missed = [row for row in _missed(chain, kind, state, {row[0] for row in found}) if row[status] != "pending"]
-        found += missed
-        state = replace(state, count=state.count + len(missed))
+        missed = _rows_of(connection, selected, table, _missed(chain, kind, state, {row[0] for row in found}))
+        complete = [row for row in missed if row[status] != "pending"]
+        still_open = (*state.still_open, *(row[0] for row in missed if row[status] == "pending"))
+        found += complete
+        state = replace(state, count=state.count + len(complete), still_open=still_open)
     if found:
         yield sorted(found, key=lambda row: row[0]), state
 
 
-def _missed(chain: SealedChain, kind: str, state: _State, found: Collection[int]) -> list[Row]:
+def _missed(chain: SealedChain, kind: str, state: _State, found: Collection[int]) -> list[int]:
+    """Ids that are there, and neither sealed nor found nor known to be open."""
     connection, (table, _) = chain.connection, _TABLES[kind]
     total = connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
     if total <= state.count + len(state.still_open):
         return []
     known = {one for record in chain.all(kind) for one in ids_in(record.values["ids"])} | {*found, *state.still_open}
-    present = [row.id for row in connection.execute(sa.select(table.c.id).where(table.c.id <= state.last))]
-    return _rows_of(connection, table, [one for one in present if one not in known])
+    present = connection.execute(sa.select(table.c.id).where(table.c.id <= state.last)).scalars()
+    return [one for one in present if one not in known]
 
 
-def _rows_of(connection: Connection, table: sa.Table, ids: Sequence[int]) -> list[Row]:
+def _rows_of(connection: Connection, selected: sa.Select[Any], table: sa.Table, ids: Sequence[int]) -> list[Row]:
     rows: list[Row] = []
     for begin in range(0, len(ids), _BOUND):
-        query = sa.select(table).where(table.c.id.in_(ids[begin : begin + _BOUND])).order_by(table.c.id)
-        rows += _plain(driver_rows(connection, query))
+        rows += _plain(driver_rows(connection, selected.where(table.c.id.in_(ids[begin : begin + _BOUND]))))
     return rows
 
 
@@ -176,16 +188,16 @@ def sealed_rows(
         After the first and up to the second of these (ISO dates).
     """
     table, group = _TABLES[kind]
-    width = 0
+    columns: list[str] = []
     for record in chain:
         if record.kind == _FORMS[kind]:
-            width = len(record.values["columns"])
+            columns = record.values["columns"]
         if record.kind != kind or not sessions[0] < record.subject <= sessions[1]:
             continue
         where = (table.c.session == date.fromisoformat(record.subject), table.c[group].in_(list(groups)))
-        rows = _plain(driver_rows(connection, sa.select(table).where(*where).order_by(table.c.id)))
+        selected = sa.select(*(table.c[name] for name in columns)).where(*where).order_by(table.c.id)
         own = {*ids_in(record.values["ids"])}
-        yield from (row_text(row[:width]) for row in rows if row[0] in own)
+        yield from (row_text(row) for row in _plain(driver_rows(connection, selected)) if row[0] in own)
 
 
 def row_text(row: Row) -> str:
