@@ -73,7 +73,7 @@ class Signer:
                 f"SIGNING_KEY={path} is protected by a password, which nobody can type in a daily run; {_HOW}"
             )
         name, key, checksum = secret[54:62], secret[62:126], secret[126:158]
-        signer = cls._of(name, key[:32])
+        signer = cls.of(name, key[:32])
         # minisign itself leaves the checksum of a key without a password empty; the key's own halves must then do.
         is_whole = checksum in (bytes(32), hashlib.blake2b(_PLAIN + name + key, digest_size=32).digest())
         if not is_whole or base64.b64decode(signer.public)[10:] != key[32:]:
@@ -81,7 +81,8 @@ class Signer:
         return signer
 
     @classmethod
-    def _of(cls, name: bytes, seed: bytes) -> Signer:
+    def of(cls, name: bytes, seed: bytes) -> Signer:
+        """The key that is drawn from 32 bytes, with a name of 8."""
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # who signs needs it only
 
         key = Ed25519PrivateKey.from_private_bytes(seed)
@@ -121,7 +122,7 @@ def make_key(path: Path) -> Signer:
     """
     path = path.expanduser()
     name, seed = os.urandom(8), os.urandom(32)
-    signer = Signer._of(name, seed)
+    signer = Signer.of(name, seed)
     key = seed + base64.b64decode(signer.public)[10:]
     checksum = hashlib.blake2b(_PLAIN + name + key, digest_size=32).digest()
     # Salt and costs of the password that it does not have are empty.

@@ -38,7 +38,7 @@ def test_a_key_is_drawn_once_and_kept_private(path: Path) -> None:
 @settings(max_examples=4)  # each is four checks in plain Python
 @given(st.text(min_size=1).filter(lambda text: text.isprintable()))
 def test_what_is_signed_is_found_to_be_signed_and_nothing_else(text: str) -> None:
-    signer = Signer._of(b"12345678", bytes(range(32)))
+    signer = Signer.of(b"12345678", bytes(range(32)))
     minisig = signer.sign(text.encode(), "a comment")
     assert minisig == signer.sign(text.encode(), "a comment"), "the same key and message give the same bytes"
     assert check(text, minisig, signer.public).startswith("signed by")

@@ -12,11 +12,11 @@ import click
 from financial_assets.cli import examples
 from financial_assets.cli.api import api, api_key
 from financial_assets.cli.dashboard import dashboard
-from financial_assets.cli.decisions import approve, decide, halt, resume
+from financial_assets.cli.decisions.commands import approve, decide, halt, resume
+from financial_assets.cli.decisions.passport import model_risk, passport, signing_key
 from financial_assets.cli.demonstrate import demonstrate
 from financial_assets.cli.diagnosis import doctor
 from financial_assets.cli.explain import explain
-from financial_assets.cli.passport import model_risk, passport, signing_key
 from financial_assets.cli.prices import prices
 from financial_assets.cli.replay import replay
 from financial_assets.cli.run import run

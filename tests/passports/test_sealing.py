@@ -1,4 +1,4 @@
-"""What is sealed when: rows once, late ones later, what an earlier version left by number, nothing on a broken chain."""
+"""What is sealed when: rows once, late ones later, what an earlier version left; and nothing on a broken chain."""
 
 from __future__ import annotations
 
