@@ -100,12 +100,12 @@ class SealedTest:
         judgements = self.conduct.decide(known, lambda _: baselines, cost_bps=5.0, sources=sources)
         return tuple(judgement.decision for judgement in judgements)
 
-    def play(self, sessions: int) -> tuple[Decision, ...]:
+    def play(self, sessions: int, skills: Mapping[str, float] = SKILLS) -> tuple[Decision, ...]:
         """Predict and decide so many sessions, one after the other; what is decided is done."""
         found: list[Decision] = []
         later = PRICES.sessions[PRICES.sessions > CUTOFF]
         for number in range(sessions):
-            predict(self.log, SKILLS, first=number, last=number + 1)
+            predict(self.log, skills, first=number, last=number + 1)
             found += self.decide(later[number + 1])
             apply_decisions(self.conduct.rollout, found[-2:])
             if any(decision.action != "hold" for decision in found[-2:]):
