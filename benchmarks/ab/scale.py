@@ -9,6 +9,7 @@ runs, so that a busy machine does not count; wall-clock time, which an idle mach
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import sqlite3
 import tempfile
@@ -17,6 +18,8 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -33,6 +36,7 @@ from financial_assets.experiment.decision.series import needs_scaled_outcomes
 from financial_assets.experiment.evaluation.evaluate import DIRECT_COLUMNS, ROUTED_COLUMNS, Evaluation, evaluate
 from financial_assets.experiment.evaluation.risk import deflated_sharpe
 from financial_assets.experiment.outcomes import KnownPrices
+from financial_assets.experiment.prediction_log import decisions as log_decisions
 from financial_assets.experiment.prediction_log.kept_predictions import KeptPredictions
 from financial_assets.experiment.rollout.controller import TRAFFIC_COLUMNS, ExperimentController
 from financial_assets.experiment.rollout.state import Rollout
@@ -231,6 +235,51 @@ def daily(rng: np.random.Generator) -> Iterator[Row]:
     yield Row("-", what, "<= 50 ms", parts, control, verdict(spent <= 50))
 
 
+def sealing(rng: np.random.Generator) -> Iterator[Row]:
+    """What the seals of a session's rows and of its decision add to deciding on it, by what is kept."""
+    shares = {tickers: sealing_shares(rng, tickers) for tickers in (10, 500)}
+    what = "sealing of one more session's rows and decision in a year-long test: the asset's reading, evaluation and "
+    what += "decision with it, over those without"
+    parts = "; ".join(f"{tickers} tickers: {1 + whole:.3f}" for tickers, (_, whole) in shares.items())
+    control = "the decision alone: " + "; ".join(f"{1 / (1 - alone):.2f}" for alone, _ in shares.values())
+    yield Row("-", what, "<= 1.02", parts, control, verdict(max(whole for _, whole in shares.values()) <= 0.02))
+
+
+def sealing_shares(rng: np.random.Generator, tickers: int) -> tuple[float, float]:
+    """Of sealing in deciding by what is kept, and beside all that the asset does; medians over the last days."""
+    with tempfile.TemporaryDirectory() as folder:
+        world = make_world(rng, Path(folder), 252, tickers, routed_per_session=50, held_back=12)
+        kept = ExperimentController(Rollout(world.log, world.rules), EvidenceHistory(Path(folder) / "evidence"))
+        rivals, spent = BySession(world.rivals), list[float]()
+        shares, sealed, days = list[float](), list[float](), world.panel.sessions[-12:]
+
+        def timed(function: Callable[..., Any]) -> Callable[..., Any]:
+            def call(*arguments: Any) -> Any:
+                began = time.process_time()
+                try:
+                    return function(*arguments)
+                finally:
+                    spent.append(time.process_time() - began)
+
+            return call
+
+        names = ("open_chain", "seal_rows", "seal_artefacts", "seal_decision")
+        patches = [patch.object(log_decisions, name, timed(getattr(log_decisions, name))) for name in names]
+        with contextlib.ExitStack() as stack:
+            for each in patches:
+                stack.enter_context(each)
+            for session, later in itertools.pairwise(days):
+                write(world, rng, pd.DatetimeIndex([session, later]), routed_per_session=50)
+                known, began = KnownPrices.of(world.panel.until(later), later), time.process_time()
+                spent.clear()
+                kept.decide(known, lambda _: rivals, cost_bps=5.0)
+                sealed.append(sum(spent))
+                shares.append(sealed[-1] / (time.process_time() - began))
+        whole = min(sum(as_the_asset_does(world)[:3]) for _ in range(2))
+        world.log.close()
+    return float(np.median(shares[1:])), float(np.median(sealed[1:])) / whole
+
+
 def sequence(rng: np.random.Generator) -> Iterator[Row]:
     """The confidence sequence alone, a year of it anew, beside one day at a time."""
     days, times = rng.uniform(-0.2, 0.2, 252), list[float]()
@@ -253,6 +302,7 @@ GOALS: dict[str, Goal] = {
     "daily": daily,
     "appended": appended,
     "reported": reported,
+    "sealing": sealing,
     "sequence": sequence,
 }
 

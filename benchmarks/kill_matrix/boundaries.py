@@ -29,7 +29,7 @@ _TEMPORARY = re.compile(r"^\.(?P<name>.+)\.[a-z0-9_]{8}(\.[^.]*)?$")
 """As ``atomic_path`` names its temporary files."""
 VOLATILE = re.compile(
     r"[0-9a-f]{32}|(?<=m-)[0-9a-f]+|\d{8}T\d{6}Z|[0-9a-f]{8}-[0-9a-f-]{27}"
-    r"|(?<=/\.training\.)[a-z0-9_]{8}|(?<=/)[0-9a-f]{20}(?=\b)|(?<=-)[0-9a-f]{12}(?=\.json)"
+    r"|(?<=/\.training\.)[a-z0-9_]{8}|(?<=/)[0-9a-f]{20}(?=\b)|(?<=-)[0-9a-f]{12}(?=\.(?:json|seal))"
 )
 """Parts of names that change from run to run."""
 _TABLE = re.compile(r"^\s*(INSERT\s+INTO|INSERT\s+OR\s+\w+\s+INTO|UPDATE|DELETE\s+FROM)\s+\"?(\w+)", re.IGNORECASE)

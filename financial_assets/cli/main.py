@@ -12,7 +12,8 @@ import click
 from financial_assets.cli import examples
 from financial_assets.cli.api import api, api_key
 from financial_assets.cli.dashboard import dashboard
-from financial_assets.cli.decisions import approve, decide, halt, judge, resume
+from financial_assets.cli.decisions.commands import approve, decide, halt, judge, resume
+from financial_assets.cli.decisions.passport import model_risk, passport, signing_key
 from financial_assets.cli.demonstrate import demonstrate
 from financial_assets.cli.diagnosis import doctor
 from financial_assets.cli.explain import explain
@@ -81,7 +82,7 @@ def main(home: str | None) -> None:
 
 
 _COMMANDS = (
-    *(run, prices, status, signal, decide, approve, halt, resume, replay),
+    *(run, prices, status, signal, decide, approve, passport, model_risk, signing_key, halt, resume, replay),
     *(walk_forward, search, explain, demonstrate, judge, serve, stop, api, api_key, exporter, dashboard, doctor),
 )
 for _command in _COMMANDS:

@@ -17,6 +17,7 @@ from financial_assets.halt import KillSwitch
 if TYPE_CHECKING:
     from financial_assets.experiment.evaluation.business import BusinessCase
     from financial_assets.portfolio.economics.assumptions import Assumptions, BookName, Sizing
+    from financial_assets.signing import Signer
 
 DEFAULT_CAPITAL = 10_000_000.0
 """Of the report's books where neither BUSINESS_CAPITAL nor BUSINESS_AUM is set."""
@@ -32,6 +33,8 @@ class ABTestState(BaseModel):
     variants: list[str] = []
     external_models: str | None = None
     rollout_policy: str | None = None
+    signing_key: str | None = None
+    model_owner: str | None = None
     replay_sessions: int
     replay_workers: int
     routed_per_session: int = 50
@@ -101,7 +104,19 @@ class ABTestState(BaseModel):
 
     def log(self) -> PredictionLog:
         """The prediction log."""
-        return PredictionLog(self.log_url)
+        return PredictionLog(self.log_url, signer=self.signer)
+
+    def signer(self) -> Signer | None:
+        """The key that decisions are signed with; ``None`` without one.
+
+        Raises
+        ------
+        SettingsError
+            It cannot be used.
+        """
+        from financial_assets.signing import Signer
+
+        return None if self.signing_key is None else Signer.load(Path(self.signing_key))
 
     def policy(self) -> RolloutPolicy:
         """Who takes part when the experiment starts."""

@@ -199,9 +199,12 @@ class MarketState(TradingDays):
     def _warn(self, line: str) -> None:
         logging.getLogger("financial_assets").warning(line)
 
-    def prices(self) -> pd.DataFrame:
-        """Stored prices of the universe, sorted by ticker and date, without bars that a later ingestion left out."""
-        frame = self._read(None, None, None)
+    def prices(self, known_at: dt.datetime | None = None) -> pd.DataFrame:
+        """Stored prices of the universe, sorted by ticker and date, without bars that a later ingestion left out.
+
+        Of what was known at an instant, where one is given.
+        """
+        frame = self._read(None, None, None, known_at)
         if frame.empty:
             raise self._no_prices()
         return frame
@@ -220,7 +223,13 @@ class MarketState(TradingDays):
     def _no_prices(self) -> MarketDataError:
         return MarketDataError(f"no prices of {', '.join(self.tickers)} in {self.home}; run `financial-assets run`")
 
-    def _read(self, tickers: Sequence[str] | None, first: dt.date | None, last: dt.date | None) -> pd.DataFrame:
+    def _read(
+        self,
+        tickers: Sequence[str] | None,
+        first: dt.date | None,
+        last: dt.date | None,
+        known_at: dt.datetime | None = None,
+    ) -> pd.DataFrame:
         """Part of ``prices``: of some tickers, within a span of days."""
         from financial_assets.market.quality.notes import without_left_out
 
@@ -229,12 +238,15 @@ class MarketState(TradingDays):
             [day for day in (_date(self.ingestion_end_date), last) if day],
         )
         names = self.tickers if tickers is None else tickers
-        frame = self.store().read(names, max(begins, default=None), min(ends, default=None))
+        frame = self.store().read(names, max(begins, default=None), min(ends, default=None), known_at=known_at)
         return without_left_out(frame, self._notes())
 
-    def whole_panel(self) -> PricePanel:
-        """All stored sessions, also those that lie after a historical clock: for outcomes and replays only."""
-        return self._extended(panel_of(self._whole_layout()))
+    def whole_panel(self, known_at: dt.datetime | None = None) -> PricePanel:
+        """All stored sessions, also those that lie after a historical clock: for outcomes and replays only.
+
+        With the values that were known at an instant, where one is given.
+        """
+        return self._extended(panel_of(self._whole_layout(known_at)))
 
     def _extended(self, panel: PricePanel) -> PricePanel:
         """The panel with the channels of the covariates."""
@@ -243,9 +255,9 @@ class MarketState(TradingDays):
             return panel
         return covariates.extend(panel, self._read(covariates.tickers, None, None), self.universe())
 
-    def _whole_layout(self) -> Layout:
+    def _whole_layout(self, known_at: dt.datetime | None = None) -> Layout:
         universe = self.universe()
-        return build_layout(self.prices(), None if universe is None else universe.members)
+        return build_layout(self.prices(known_at), None if universe is None else universe.members)
 
     def current_panel(self) -> StoredPanel:
         """The panel up to the clock; where one is stored, only what has changed since is laid out."""

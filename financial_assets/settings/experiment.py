@@ -22,6 +22,13 @@ class ExperimentSettings(SettingsGroup):
     """YAML file with champion, challengers, their weights at the experiment's start, and all rules of the test;
     default: the packaged ``financial_assets/experiment/plan/policy.yaml``."""
 
+    signing_key: LocalPath | None = None
+    """File of a secret key without a password, as ``financial-assets signing-key`` or ``minisign -G -W`` makes it (mode
+    0600): decisions, approvals and weights are signed with it when they are recorded; unset: they are not."""
+
+    model_owner: str | None = None
+    """Who answers for the models, as their model-risk documents name it; unset: they say that nobody is named."""
+
     replay_sessions: int = Field(default=500, ge=0)
     """Sessions that ``full_pipeline`` replays through the gateway; the rest is left to ``daily``; 0: all."""
 

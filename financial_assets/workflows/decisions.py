@@ -22,6 +22,7 @@ from financial_assets.experiment.evaluation.evaluate import DIRECT_COLUMNS, ROUT
 from financial_assets.experiment.outcomes import KnownPrices
 from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.experiment.prediction_log.reader import LogReader
+from financial_assets.experiment.prediction_log.sealed.chain import SealedRecord
 from financial_assets.experiment.prediction_log.shared_reads import SharedReads
 from financial_assets.experiment.rollout.adaptive import is_adaptive
 from financial_assets.experiment.rollout.controller import TRAFFIC_COLUMNS, ExperimentController
@@ -35,10 +36,12 @@ from financial_assets.installation.ab_test import ABTestState
 from financial_assets.installation.market import MarketState
 from financial_assets.installation.models import ModelStore
 from financial_assets.installation.serving import ServingAccess
+from financial_assets.market.log.history import Change
 from financial_assets.market.panel import PricePanel
 from financial_assets.market.panels.lineage import Lineage
 from financial_assets.models.baselines.history import BaselineHistory, DailyPredictions
 from financial_assets.models.baselines.monthly import write_by_month
+from financial_assets.workflows.passports.sources import StateSources
 
 
 @dataclass(frozen=True)
@@ -62,10 +65,18 @@ class BaselinePredictions:
     lineage
         What the panel has in common with earlier ones: predictions are then kept on disk, and only those of new
         sessions are computed. ``None``: that is not known, and all are.
+    changes
+        History of the price store up to the state that the panel is of; ``None``: unknown.
     """
 
-    def __init__(self, models: ModelStore, panel: PricePanel, lineage: Lineage | None = None) -> None:
-        self._models, self._panel, self._lineage = models, panel, lineage
+    def __init__(
+        self,
+        models: ModelStore,
+        panel: PricePanel,
+        lineage: Lineage | None = None,
+        changes: Sequence[Change] | None = None,
+    ) -> None:
+        self._models, self._panel, self._lineage, self.changes = models, panel, lineage, changes
         self._by_cutoff: dict[pd.Timestamp, pd.DataFrame] = {}
         self._kept: dict[pd.Timestamp, DailyPredictions] = {}
 
@@ -74,7 +85,8 @@ class BaselinePredictions:
         """Those on the panel of now."""
         stored = market.current_panel()
         # The lineage is one of bars: tables of covariates may say something else of any session than they did.
-        return cls(models, stored.panel, None if stored.covariates else stored.lineage)
+        lineage = None if stored.covariates else stored.lineage
+        return cls(models, stored.panel, lineage, market.store().history()[: stored.basis.changes])
 
     @property
     def panel(self) -> PricePanel:
@@ -167,13 +179,24 @@ def decide_as_of(
             session = pd.Timestamp(plan.starts_after)
             return (baselines.kept_since(session) if by_session else None) or baselines.since(session)
 
-        judgements = controller.decide(known, predicted, cost_bps=ab_test.cost_bps, reads=reads)
+        sources = StateSources(known, models.folder, baselines.changes)
+        judgements = controller.decide(known, predicted, cost_bps=ab_test.cost_bps, reads=reads, sources=sources)
+        seals = {seal.subject: seal for seal in controller.rollout.log.seals(one.decision.digest for one in judgements)}
     for judgement in judgements:
         decision = judgement.decision
         path = ab_test.decisions_folder / f"{decision.as_of}-{decision.digest[:12]}.json"
         atomic_write_text(path, decision.document)
+        if (seal := seals.get(decision.digest)) is not None:
+            write_seal(seal, path.with_suffix(".seal"))
         track_decision(models.tracker(), judgement.plan, decision, made_in)
     return judgements
+
+
+def write_seal(seal: SealedRecord, path: Path) -> None:
+    """Write the text that a seal's digest is of, and beside it, where there is one, its signature for `minisign -V`."""
+    atomic_write_text(path, seal.document)
+    if seal.signature is not None:
+        atomic_write_text(path.with_name(f"{path.name}.minisig"), seal.signature)
 
 
 def unasked_questions(ab_test: ABTestState) -> tuple[UnaskedQuestion, ...]:
@@ -228,10 +251,15 @@ def repeat_decision(decision: Decision, market: MarketState, models: ModelStore,
     """The decision computed anew from log and prices, as of its own session."""
     as_of = pd.Timestamp(decision.as_of)
     known = KnownPrices.of(market.whole_panel().until(as_of), as_of)
+    return judge_again(decision, known, models, ab_test).decision
+
+
+def judge_again(decision: Decision, known: KnownPrices, models: ModelStore, ab_test: ABTestState) -> Judgement:
+    """The decision computed anew from the log and given prices as of its session, with plan and evidence."""
     with _controller(ab_test) as controller:
         starts_after = pd.Timestamp(controller.plan_of(decision).starts_after)
         baselines = BaselinePredictions(models, known.panel).since(starts_after)
-        return controller.repeat(decision, known, baselines, cost_bps=ab_test.cost_bps)
+        return controller.judge_again(decision, known, baselines, cost_bps=ab_test.cost_bps)
 
 
 @contextmanager

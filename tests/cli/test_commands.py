@@ -21,6 +21,8 @@ ARGUMENTS = {
     "signal": ["AAPL"],
     "api-key": ["pm"],
     "approve": ["3f0c"],
+    "passport": ["latest", "--out", "passport"],
+    "signing-key": ["decisions.key"],
     "prices": ["check"],
     "search": ["--variant", "baseline"],
     "explain": ["--variant", "baseline"],

@@ -1,9 +1,11 @@
-"""The commands ``decide`` and ``approve``, over real prices, baselines, log and tracker; predictions are written."""
+"""Commands about decisions, their passports and their models, over real prices, baselines, log and tracker."""
 
 from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,6 +34,7 @@ from financial_assets.models.baselines.fitted import fit_baselines
 from financial_assets.resources import make_resources
 from financial_assets.settings import load_settings
 from tests.experiment.rollout.builders import measured, predict
+from tests.passports.builders import TOOL, load_verifier
 
 EXPERIMENT, CHAMPION, CHALLENGER = "test-experiment", "baseline-predictor-v1", "enhanced-predictor-v2"
 EARLY, LATE = 5, 25  # sessions after the cut-off
@@ -346,3 +349,95 @@ def test_without_a_plan_nothing_is_decided(begun: Path, tmp_path: Path, monkeypa
     assert refused.exit_code == 1
     assert "no plan was registered" in words(refused)
     assert "materialize the asset `experiment`" in words(refused)
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_from_key_to_verified_passport(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = tmp_path / "keys" / "decisions.key"
+    made = command("signing-key", str(key))
+    assert made.exit_code == 0, made.output
+    public = made.output.split()[-1]
+    assert key.read_text().split()[-1] not in made.output
+    monkeypatch.setenv("SIGNING_KEY", str(key))
+    advance(EARLY)
+    assert command("decide").exit_code == 0
+    advance(LATE)
+    assert command("decide").exit_code == 0
+    _, promotion = decisions()
+    record = home / "reports" / "decisions" / f"{promotion.as_of}-{promotion.digest[:12]}.seal"
+    assert json.loads(record.read_text())["subject"] == promotion.digest
+    assert record.with_suffix(".seal.minisig").is_file()
+    approved = command("approve", promotion.digest[:12], "--by", "Jane Doe")
+    assert approved.exit_code == 0, approved.output
+    out = tmp_path / "passport"
+    shown = command("passport", "latest", "--out", str(out))
+    assert shown.exit_code == 0, shown.output
+    assert f"{promotion.digest[:12]} of {promotion.as_of} (promote)" in shown.output
+    first = files_in(out)
+    assert command("passport", promotion.digest[:12], "--out", str(out)).exit_code == 0
+    assert files_in(out) == first, "two exports are equal byte for byte"
+    found, status = load_verifier().verify(out, public)
+    # Nothing was trained here, and the log is older than its plan: these are unknown, and said to be.
+    assert [name for state, name, _ in found if state == "BROKEN"] == []
+    assert {name for state, name, _ in found if state == "?"} == {f"model {CHAMPION}", f"model {CHALLENGER}"}
+    assert status == 2
+    assert "signature of approval" in {name for _, name, _ in found}
+    run = subprocess.run([sys.executable, TOOL, home, public], capture_output=True, text=True, check=False)
+    # The experiment began before there was a key; what was signed later names that record, too.
+    assert (run.returncode, run.stderr) == (2, ""), run.stdout
+    assert [line for line in run.stdout.splitlines() if not line.startswith("ok")] == [
+        "?      record 2: it is not signed: SIGNING_KEY was not set"
+    ]
+    assert command("passport", "latest", "--out", str(home)).exit_code == 1, (
+        "a folder of something else is not replaced"
+    )
+    risk = command("model-risk", "--out", str(tmp_path / "risk.md"))
+    assert risk.exit_code == 0, risk.output
+    document = (tmp_path / "risk.md").read_text()
+    for title in (
+        "Purpose and use",
+        "Data",
+        "Methodology and assumptions",
+        "Testing",
+        "Limitations",
+        "Ongoing",
+        "Owner",
+    ):
+        assert title.lower() in document.lower()
+    assert "Unknown: nobody is named as owner; set MODEL_OWNER." in document
+    assert "Unknown: the model card is not on this machine." in document
+    assert "approved by Jane Doe" in document
+    assert promotion.digest in document
+    assert promotion.plan_digest in document
+    monkeypatch.setenv("MODEL_OWNER", "John Doe, head of research")
+    assert "Owner: John Doe, head of research" in command("model-risk").output
+    assert command("model-risk").output == command("model-risk").output
+
+
+@pytest.mark.usefixtures("home")
+def test_a_key_that_others_may_read_stops_the_decision_and_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = tmp_path / "decisions.key"
+    assert command("signing-key", str(key)).exit_code == 0
+    key.chmod(0o644)
+    monkeypatch.setenv("SIGNING_KEY", str(key))
+    advance(EARLY)
+    refused = command("decide")
+    assert refused.exit_code == 1
+    assert "SIGNING_KEY" in refused.output
+    assert "chmod 600" in refused.output
+    assert decisions() == ()
+    key.chmod(0o600)
+    assert command("decide").exit_code == 0
+    assert len(decisions()) == 1
+
+
+@pytest.mark.usefixtures("home")
+def test_who_asks_for_what_is_not_there_is_told(tmp_path: Path) -> None:
+    assert "the latest: none" in command("passport", "latest", "--out", str(tmp_path / "out")).output
+    assert "never had an arm another" in command("model-risk", "--model", "another").output
+    assert not (tmp_path / "out").exists()

@@ -14,7 +14,7 @@ RUNTIME = ("runtime", "request_checks", "bar_rules")
 # Each layer may import itself and what stands before it.
 LAYERS = [
     {"redaction", "folders", "display"},
-    {"errors", "disk", "atomic", "kept", "locking", "drivers", "chain", "halt"},
+    {"errors", "disk", "atomic", "kept", "locking", "drivers", "chain", "halt", "signing"},
     {"settings"},
     {"tracking"},
     {"market"},
@@ -53,6 +53,7 @@ DOMAIN = {
     "trading",
     "chain",
     "halt",
+    "signing",
     "models",
     "serving",
     "experiment",

@@ -68,6 +68,8 @@ OTHER: dict[str, Any] = {
     "dagster_ui_url": "https://dagster.example",
     "prediction_log_url": "sqlite:////elsewhere/predictions.db",
     "rollout_policy": Path("/elsewhere/policy.yaml"),
+    "signing_key": Path("/elsewhere/signing.key"),
+    "model_owner": "Jane Doe, head of quantitative research",
     "replay_sessions": 11,
     "replay_workers": 9,
     "routed_per_session": 40,
@@ -190,6 +192,8 @@ def test_every_setting_reaches_a_resource(tmp_path: Path, setting: str) -> None:
                 "external_models",
                 "hyperparameters",
                 "rollout_policy",
+                "signing_key",
+                "model_owner",
             )
         },
     }.get(setting, OTHER[setting])

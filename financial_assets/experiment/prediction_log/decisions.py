@@ -6,7 +6,7 @@ The plan whose decisions move traffic and those of further questions lie in two 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -16,13 +16,29 @@ from sqlalchemy.engine import Connection, Engine
 from financial_assets.errors import LogError
 from financial_assets.experiment.allocation.record import AllocationRecord
 from financial_assets.experiment.arms import WeightEpoch
-from financial_assets.experiment.canonical import digest_of
 from financial_assets.experiment.decision.record import Decision
 from financial_assets.experiment.metrics.metric import Question
 from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.experiment.prediction_log import schema
 from financial_assets.experiment.prediction_log.engine import transaction
-from financial_assets.experiment.prediction_log.rows import utc_now
+from financial_assets.experiment.prediction_log.rows import select_epochs, utc_now
+from financial_assets.experiment.prediction_log.sealed.chain import (
+    ARTEFACT,
+    DECISION,
+    SealedRecord,
+    find_seals,
+    open_chain,
+    read_chain,
+)
+from financial_assets.experiment.prediction_log.sealed.records import (
+    DecisionSources,
+    seal_approval,
+    seal_artefacts,
+    seal_decision,
+    seal_plan,
+)
+from financial_assets.experiment.prediction_log.sealed.rows import seal_rows
+from financial_assets.signing import Signer
 
 
 class DecisionReader:
@@ -108,6 +124,16 @@ class DecisionReader:
         with transaction(self.engine) as connection:
             return connection.execute(query).scalar()
 
+    def sealed(self, *, until: int | None = None) -> tuple[SealedRecord, ...]:
+        """The chain of sealed records up to a number; empty in a log of an earlier version."""
+        with transaction(self.engine) as connection:
+            return read_chain(connection, until=until)
+
+    def seals(self, decisions: Iterable[str]) -> tuple[SealedRecord, ...]:
+        """The seals of decisions, by digest; those that were taken before the chain began have none."""
+        with transaction(self.engine) as connection:
+            return find_seals(connection, DECISION, list(decisions))
+
     def allocations(
         self, experiment: str, arms: WeightEpoch, *, last: int | None = None
     ) -> tuple[AllocationRecord, ...]:
@@ -120,7 +146,19 @@ class DecisionReader:
 
 
 class DecisionWriter(DecisionReader):
-    """The writing half."""
+    """The writing half. What it writes is sealed in the same transaction (:mod:`.sealed.chain`).
+
+    Parameters
+    ----------
+    engine
+        Database whose tables exist.
+    signer
+        Gives the key that decisions are signed with when one is written; ``None``: they are not signed.
+    """
+
+    def __init__(self, engine: Engine, signer: Callable[[], Signer | None] = lambda: None) -> None:
+        super().__init__(engine)
+        self._signer = signer
 
     def register_plan(self, plan: ExperimentPlan) -> ExperimentPlan:
         """Register a plan before the first look; returns the existing one if there is one already.
@@ -143,7 +181,9 @@ class DecisionWriter(DecisionReader):
                 registered = next((one for one in found if one.question == plan.question), None)
                 values["question"] = plan.question
             if registered is None:
+                chain = open_chain(connection, self._signer)  # first: it counts what was there before it
                 connection.execute(sa.insert(table), values)
+                seal_plan(chain, plan)
         return registered or plan
 
     def note_unasked(self, experiment: str, champion: str, challenger: str, question: Question, reason: str) -> None:
@@ -155,22 +195,63 @@ class DecisionWriter(DecisionReader):
             connection.execute(sa.insert(schema.unasked_questions), {**values, "noted_at": utc_now(), "reason": reason})
 
     def record_decision(self, decision: Decision) -> bool:
-        """Record a decision permanently; returns whether it is new."""
-        document = decision.to_json()
-        digest = digest_of(document)
+        """Record a decision permanently, sealed without what it was taken from; returns whether it is new."""
+        return bool(self.record_decisions([(decision, None)]))
+
+    def record_decisions(
+        self, decided: Sequence[tuple[Decision, ExperimentPlan | None]], sources: DecisionSources | None = None
+    ) -> tuple[Decision, ...]:
+        """Record decisions permanently, and seal them with all rows that were logged until now.
+
+        Parameters
+        ----------
+        decided
+            Decisions with their plans; those that are recorded already stay as they are.
+        sources
+            Says what they were taken from beside the log; ``None``: their seals say that it is unknown.
+
+        Returns
+        -------
+        tuple of Decision
+            Those that are new.
+
+        Raises
+        ------
+        ChainError
+            The chain is broken: nothing is recorded.
+        SettingsError
+            There is a key to sign with, and it cannot be used: nothing is recorded.
+        """
+        with transaction(self.engine) as connection:
+            new = [(one, plan) for one, plan in decided if not _is_recorded(connection, one.digest)]
+            models = list(dict.fromkeys(model for one, _ in new for model in (one.champion, one.challenger)))
+            known = {record.subject for record in find_seals(connection, ARTEFACT, models)}
+        # Asked for outside the transaction: other writers need not wait for the files.
+        artefacts = {} if sources is None else {name: sources.artefact(name) for name in models if name not in known}
+        prices = {one.digest: sources.prices(plan) for one, plan in new if sources is not None and plan is not None}
+        recorded: list[Decision] = []
+        if not new:
+            return ()
         with transaction(self.engine, write=True) as connection:
-            if _is_recorded(connection, digest):
-                return False
-            values: dict[str, Any] = {
-                "digest": digest,
-                "experiment": decision.experiment,
-                "as_of": pd.Timestamp(decision.as_of).date(),
-                "action": decision.action,
-                "decided_at": utc_now(),
-                "document": document,
-            }
-            connection.execute(sa.insert(schema.decisions), values)
-            return True
+            chain = open_chain(connection, self._signer)
+            rows = seal_rows(chain)
+            seal_artefacts(chain, artefacts)
+            for decision, _ in new:
+                if _is_recorded(connection, decision.digest):  # by another process meanwhile, or twice among these
+                    continue
+                values: dict[str, Any] = {
+                    "digest": decision.digest,
+                    "experiment": decision.experiment,
+                    "as_of": pd.Timestamp(decision.as_of).date(),
+                    "action": decision.action,
+                    "decided_at": utc_now(),
+                    "document": decision.to_json(),
+                }
+                connection.execute(sa.insert(schema.decisions), values)
+                epochs = {epoch.number: epoch for epoch in select_epochs(connection, decision.experiment)}
+                seal_decision(chain, decision, epochs.get(decision.epoch), rows, prices.get(decision.digest))
+                recorded.append(decision)
+        return tuple(recorded)
 
     def approve(self, digest: str, by: str) -> None:
         """Record who approved a decision; the first approval is final.
@@ -186,6 +267,7 @@ class DecisionWriter(DecisionReader):
                 raise LogError(f"there is no decision {digest}")
             if connection.execute(sa.select(approvals).where(approvals.c.digest == digest)).first() is None:
                 connection.execute(sa.insert(approvals).values(digest=digest, approved_at=utc_now(), approved_by=by))
+                seal_approval(open_chain(connection, self._signer), digest, by)
 
     def record_allocations(self, arms: WeightEpoch, steps: Mapping[str, Sequence[AllocationRecord]]) -> None:
         """Append steps of adaptive allocation; ``LogError`` if another process has taken one of them.

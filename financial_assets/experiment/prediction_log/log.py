@@ -39,6 +39,9 @@ from financial_assets.experiment.prediction_log.rows import (
     statuses,
     utc_now,
 )
+from financial_assets.experiment.prediction_log.sealed.chain import open_chain
+from financial_assets.experiment.prediction_log.sealed.records import seal_weights
+from financial_assets.signing import Signer
 
 
 class PredictionLog(LogReader, DecisionWriter):
@@ -52,6 +55,8 @@ class PredictionLog(LogReader, DecisionWriter):
         SQLAlchemy URL of an SQLite file (made when missing) or a PostgreSQL database.
     busy_timeout_s
         How long a writer waits for another writer (SQLite).
+    signer
+        See :class:`.DecisionWriter`.
 
     Raises
     ------
@@ -59,8 +64,11 @@ class PredictionLog(LogReader, DecisionWriter):
         If the URL is malformed, the database cannot be used, or its schema is of another version.
     """
 
-    def __init__(self, url: str, *, busy_timeout_s: float = 30.0) -> None:
+    def __init__(
+        self, url: str, *, busy_timeout_s: float = 30.0, signer: Callable[[], Signer | None] = lambda: None
+    ) -> None:
         super().__init__(open_engine(url, busy_timeout_s))
+        self._signer = signer
         self._held: dict[str, ReplayLock] = {}
 
     # --- weight epochs -------------------------------------------------------------------------------------------
@@ -73,6 +81,7 @@ class PredictionLog(LogReader, DecisionWriter):
         *,
         after: int,
         regimes: Mapping[str, Mapping[str, int]] | None = None,
+        decisions: Sequence[str] = (),
     ) -> WeightEpoch:
         """Open the epoch ``after + 1`` of an experiment.
 
@@ -88,6 +97,8 @@ class PredictionLog(LogReader, DecisionWriter):
             Number of the epoch that the caller believes to be the latest, 0 for none. Of two writers, one fails.
         regimes
             Weights of their own for requests of some regimes, by label.
+        decisions
+            Digests of the decisions that it follows from.
 
         Raises
         ------
@@ -101,7 +112,9 @@ class PredictionLog(LogReader, DecisionWriter):
         check_arms(tuple(arms))
         epoch = WeightEpoch(experiment, after + 1, pd.Timestamp(utc_now()), tuple(arms), reason, dict(regimes or {}))
         with transaction(self.engine, write=True) as connection:
+            chain = open_chain(connection, self._signer)  # first: it counts what was there before it
             insert_epoch(connection, epoch)
+            seal_weights(chain, epoch, decisions)
         return epoch
 
     # --- routed predictions --------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from financial_assets.experiment.evaluation.risk import deflated_sharpe
 from financial_assets.experiment.outcomes import KnownPrices
 from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.experiment.plan.whole_rule.figures import WholeRulePower
+from financial_assets.experiment.prediction_log.sealed.records import DecisionSources
 from financial_assets.experiment.prediction_log.shared_reads import SharedReads
 from financial_assets.experiment.rollout.adaptive import PairedScores, adapt, is_adaptive
 from financial_assets.experiment.rollout.regimes import request_regimes
@@ -91,6 +92,7 @@ class ExperimentController:
         *,
         cost_bps: float,
         reads: SharedReads | None = None,
+        sources: DecisionSources | None = None,
     ) -> tuple[Judgement, ...]:
         """Answer every question about every challenger as of a session, and record it; empty without one.
 
@@ -110,6 +112,8 @@ class ExperimentController:
         reads
             Reads of the log that the report shares, with the columns of :func:`.evidence_columns` of every plan and
             :data:`TRAFFIC_COLUMNS`. Default: the decision's own.
+        sources
+            What the seals of the decisions name beside the log; ``None``: they say that it is unknown.
         """
         epoch, plans = self.rollout.started(), self.plans()
         epochs = self.rollout.log.epochs(epoch.experiment)
@@ -119,8 +123,7 @@ class ExperimentController:
             self._judge(plan, epoch, routed, known, baselines(plan), cost_bps, reads, epochs, shared) for plan in plans
         )
         judgements = self._as_answered(judgements)
-        for judgement in judgements:
-            self.rollout.log.record_decision(judgement.decision)
+        self.rollout.log.record_decisions([(one.decision, one.plan) for one in judgements], sources)
         return judgements
 
     def _as_answered(self, judgements: Sequence[Judgement]) -> tuple[Judgement, ...]:
@@ -197,10 +200,16 @@ class ExperimentController:
         ExperimentError
             The plan or the epoch that it rests on is gone.
         """
+        return self.judge_again(decision, known, baselines, cost_bps=cost_bps).decision
+
+    def judge_again(
+        self, decision: Decision, known: KnownPrices, baselines: pd.DataFrame, *, cost_bps: float
+    ) -> Judgement:
+        """The same with its plan and evidence; see :meth:`repeat`."""
         plan, epoch = self.plan_of(decision), self.rollout.log.known_epoch(decision.experiment, decision.epoch)
         reads = self._reads([plan])
         routed = self._routed(reads, known.as_of)
-        return self._judge(plan, epoch, routed, known, baselines, cost_bps, reads).decision
+        return self._judge(plan, epoch, routed, known, baselines, cost_bps, reads)
 
     def plan_of(self, decision: Decision) -> ExperimentPlan:
         """The registered plan that a decision was taken under.

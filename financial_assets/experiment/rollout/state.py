@@ -104,7 +104,7 @@ class Rollout:
             *(replace(arm, role="champion", weight=100) for arm in current.arms if arm.model == decision.challenger),
             *(replace(arm, role="shadow", weight=0) for arm in current.arms if arm.model != decision.challenger),
         )
-        return self.log.open_epoch(self.policy.experiment, arms, _reason(self.log, [decision]), after=current.number)
+        return self._follow(arms, [decision], current)
 
     def withdraw(self, decisions: Sequence[Decision]) -> WeightEpoch:
         """Challengers are scored in pairs only and the champion takes over their requests; the others keep theirs.
@@ -131,7 +131,13 @@ class Rollout:
             else replace(arm, weight=weights.get(arm.model, 0))
             for arm in current.arms
         )
-        return self.log.open_epoch(self.policy.experiment, arms, _reason(self.log, pending), after=current.number)
+        return self._follow(arms, pending, current)
+
+    def _follow(self, arms: Sequence[Arm], decisions: Sequence[Decision], current: WeightEpoch) -> WeightEpoch:
+        """Open the epoch that follows from decisions; its seal names them."""
+        digests = [decision.digest for decision in decisions]
+        reason, name = _reason(self.log, decisions), self.policy.experiment
+        return self.log.open_epoch(name, arms, reason, after=current.number, decisions=digests)
 
     def take_step(self, share: int, reason: str) -> WeightEpoch:
         """Change the challengers' joint share of the requests, in percent; it is divided equally."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -20,8 +22,11 @@ import sqlalchemy as sa
 
 from financial_assets.errors import LockLostError, LogError
 from financial_assets.experiment.prediction_log import schema as log_schema
+from financial_assets.experiment.prediction_log.engine import transaction
 from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.experiment.prediction_log.records import Forecast, Result
+from financial_assets.experiment.prediction_log.sealed.chain import open_chain
+from financial_assets.experiment.prediction_log.sealed.rows import ids_in, lines_digest, seal_rows, sealed_rows
 from tests.experiment.builders import CHALLENGER, CHAMPION, CUTOFF, FakeGateway, arms, panel, play, unit
 from tests.experiment.prediction_log.earlier_log import ADDED, DIES, as_of_version_4, columns_of, use
 
@@ -337,3 +342,36 @@ def test_an_upgrade_that_dies_half_way_is_done_by_the_next(earlier: tuple[str, p
     bare.dispose()
     with PredictionLog(url) as log:
         use(log, rows)
+
+
+def test_rows_are_sealed_as_sqlite_has_them_and_late_commits_are_not_missed(server: str, tmp_path: Path) -> None:
+    lines: list[list[str]] = []
+    for url in (server, f"sqlite:///{tmp_path / 'predictions.db'}"):
+        with PredictionLog(url) as log:
+            epoch = log.open_epoch("sealed", arms(), "start", after=0)
+            with transaction(log.engine, write=True) as connection:
+                seal_rows(open_chain(connection, lambda: None))  # of the tests before
+            rows = log.begin_direct(epoch.arms, pd.Timestamp("2012-02-01"), pd.Timestamp("2012-02-02"), ["B", "A"])
+            log.complete_direct([Result(row.id, FORECAST, latency_s=0.25) for row in rows])
+            late = rows[2].id
+            with transaction(log.engine, write=True) as connection:
+                chain = open_chain(connection, lambda: None)
+                # As if another process had not committed it yet: its id is smaller than that of rows which are seen.
+                kept = connection.execute(sa.select(log_schema.direct).where(log_schema.direct.c.id == late)).one()
+                connection.execute(sa.delete(log_schema.direct).where(log_schema.direct.c.id == late))
+                seal_rows(chain)
+                connection.execute(sa.insert(log_schema.direct), dict(kept._mapping))
+                if connection.dialect.name == "postgresql":
+                    seal_rows(chain)
+            sealed = [record for record in log.sealed() if record.kind == "direct" and record.subject == "2012-02-01"]
+            if url == server:
+                ids = sorted(one for record in sealed for one in ids_in(record.values["ids"]))
+                assert ids == sorted(row.id for row in rows)
+            with transaction(log.engine) as connection:
+                found = [*sealed_rows(connection, log.sealed(), "direct", [CHAMPION], ("2012-01-31", "2012-02-01"))]
+            groups = {record.digest: record.values["of"].get(CHAMPION) for record in sealed}
+            assert [CHAMPION in json.loads(line) for line in found] == [True, True]
+            assert [one for one in groups.values() if one] == [[2, lines_digest(found)]]
+            # Ids and instants differ from log to log; types and forms must not.
+            lines.append([re.sub(r"^\[\d+|\d{2}:\d{2}:\d{2}\.\d+|20[2-9]\d-\d\d-\d\d", "", line) for line in found])
+    assert lines[0] == lines[1]

@@ -42,7 +42,7 @@ def decide(explain: bool, as_json: bool, digest: str | None) -> None:
 
     market, models, ab_test = installation.market, installation.models, installation.ab_test
     if digest is not None:
-        recorded = _find(ab_test, digest)
+        recorded = find_decision(ab_test, digest)
         again = repeat_decision(recorded, market, models, ab_test)
         if again.to_json() != recorded.to_json():
             before, after = recorded.to_dict(), again.to_dict()
@@ -84,7 +84,7 @@ def approve(record: str, by: str) -> None:
     Needed only if the rollout policy says traffic.approval: manual. RECORD is the id that decide prints.
     """
     ab_test = open_configured().ab_test
-    decision = _find(ab_test, record)
+    decision = find_decision(ab_test, record)
     if not decision.moves_traffic:
         raise click.ClickException(
             f"{decision.digest[:12]} answers the question of {decision.question}, which moves no traffic: there is "
@@ -97,14 +97,23 @@ def approve(record: str, by: str) -> None:
     click.echo(f"{decision.challenger} may replace {decision.champion}; the next run of `rollout` does it")
 
 
-def _find(ab_test: ABTestState, digest: str) -> Decision:
+def find_decision(ab_test: ABTestState, digest: str, *, latest: bool = False) -> Decision:
+    """The recorded decision whose digest begins like this, or the latest of all.
+
+    Raises
+    ------
+    ExperimentError
+        There is none, or more than one.
+    """
     with ab_test.log() as log:
         decisions = log.decisions(ab_test.policy().experiment)
+    if latest and decisions:
+        return decisions[-1]
     matches = [record for record in decisions if record.digest.startswith(digest.lower())]
     if len(matches) != 1:
-        latest = ", ".join(f"{record.digest[:12]} ({record.as_of}, {record.action})" for record in decisions[-5:])
+        latest_five = ", ".join(f"{record.digest[:12]} ({record.as_of}, {record.action})" for record in decisions[-5:])
         count = f"{len(matches)} recorded decisions begin" if matches else "no recorded decision begins"
-        raise ExperimentError(f"{count} with {digest!r}; the latest: {latest or 'none'}")
+        raise ExperimentError(f"{count} with {digest!r}; the latest: {latest_five or 'none'}")
     return matches[0]
 
 

@@ -1,0 +1,1 @@
+"""Passports of decisions: what they were taken from, collected so that somebody else can check it."""
