@@ -80,6 +80,7 @@ class SealedChain:
     def __init__(self, connection: Connection, signer: Callable[[], Signer | None]) -> None:
         self.connection = connection
         self._signer = signer
+        self._latest: dict[tuple[str, str | None], SealedRecord | None] = {}
         last = connection.execute(sa.select(sealed).order_by(sealed.c.number.desc()).limit(1)).first()
         self._last = None if last is None else _record(last)
         if self._last is not None and _digest(self._last.document) != self._last.digest:
@@ -95,9 +96,12 @@ class SealedChain:
 
     def latest(self, kind: str, subject: str | None = None) -> SealedRecord | None:
         """The last record of a kind, about a subject or any."""
-        where = [sealed.c.kind == kind] + ([] if subject is None else [sealed.c.subject == subject])
-        row = self.connection.execute(sa.select(sealed).where(*where).order_by(sealed.c.number.desc()).limit(1)).first()
-        return None if row is None else _record(row)
+        if (kind, subject) not in self._latest:
+            where = [sealed.c.kind == kind] + ([] if subject is None else [sealed.c.subject == subject])
+            query = sa.select(sealed).where(*where).order_by(sealed.c.number.desc()).limit(1)
+            row = self.connection.execute(query).first()
+            self._latest[kind, subject] = None if row is None else _record(row)
+        return self._latest[kind, subject]
 
     def all(self, kind: str) -> tuple[SealedRecord, ...]:
         """All records of a kind, in order."""
@@ -124,7 +128,7 @@ class SealedChain:
                 number=number, kind=kind, subject=subject, digest=record.digest, document=document, signature=signature
             )
         )
-        self._last = record
+        self._last = self._latest[kind, None] = self._latest[kind, subject] = record
         return record
 
 

@@ -33,6 +33,8 @@ _FORMS = {DIRECT: "direct form", ROUTED: "routed form"}
 _AT_ONCE = 20_000  # rows that are held in memory: a first sealing may be of millions
 _BOUND = 500  # ids in one condition
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"))  # made once: there is a line per row
+
 Row = tuple[Any, ...]
 """One row as the driver of the database gives it."""
 
@@ -202,7 +204,7 @@ def sealed_rows(
 
 def row_text(row: Row) -> str:
     """A row as JSON on one line: doubles read back equal, days and instants (UTC) as SQLite keeps them."""
-    return json.dumps(row, separators=(",", ":"))
+    return _ENCODER.encode(row)
 
 
 def lines_digest(lines: Sequence[str]) -> str:
