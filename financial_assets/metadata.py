@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
+import inspect
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,12 +73,30 @@ def column_schema(schema: Any) -> dg.TableSchemaMetadataValue:
     return value
 
 
-def with_source(assets: Iterable[Any]) -> Sequence[Any]:
-    """The assets with a reference to the line that defines each: "Open in editor" on its page."""
+_REFERENCES = "dagster/code_references"
+
+
+def with_source(assets: Iterable[dg.AssetsDefinition]) -> Sequence[Any]:
+    """The assets with a reference to the line that defines each: "Open in editor" on its page.
+
+    Those that bring one (:func:`source_reference`) keep it.
+    """
     with warnings.catch_warnings():
         # Marked as beta by Dagster; a test looks at what it gives.
         warnings.simplefilter("ignore", dg.BetaWarning)
-        return dg.with_source_code_references(list(assets))
+        return [
+            one if any(_REFERENCES in spec.metadata for spec in one.specs) else dg.with_source_code_references([one])[0]
+            for one in assets
+        ]
+
+
+def source_reference(function: Callable[..., Any]) -> dict[str, Any]:
+    """Metadata with the line that defines ``function``; Dagster finds that of what it is wrapped in."""
+    path, line = inspect.getsourcefile(function), inspect.getsourcelines(function)[1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        reference = dg.LocalFileCodeReference(file_path=str(Path(path or "").resolve()), line_number=line)
+        return {_REFERENCES: dg.CodeReferencesMetadataValue(code_references=[reference])}
 
 
 def column_lineage(upstream: dg.AssetKey, columns: Mapping[str, Iterable[str]]) -> dg.TableColumnLineage:

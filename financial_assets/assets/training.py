@@ -6,9 +6,10 @@ import dagster as dg
 import pandas as pd
 from pydantic import Field
 
+from financial_assets.assets.checks.checkable import checkable_asset
 from financial_assets.assets.features import features
 from financial_assets.errors import TrainingError
-from financial_assets.metadata import link, plot, table
+from financial_assets.metadata import link, plot, rounded, table
 from financial_assets.models.baselines.fitted import fit_baselines
 from financial_assets.models.fitting.registry import FITTERS
 from financial_assets.models.lifecycle import TrainedModel
@@ -114,7 +115,11 @@ def make_model_asset(variant: Variant) -> dg.AssetsDefinition:
     # In a run of all, the members are trained first, and the ensemble finds them.
     members = [dg.AssetKey(["models", member.name]) for member in variant.members]
 
-    @dg.asset(
+    def judge(market: Market, models: Models) -> list[dg.AssetCheckResult]:
+        return _checks(models.lifecycle().current_training(variant.name), market.bayes_accuracy)
+
+    @checkable_asset(
+        judge=judge,
         key=key,
         group_name=GROUP,
         owners=OWNERS,
@@ -184,16 +189,16 @@ def _checks(trained: TrainedModel, bayes_accuracy: float | None) -> list[dg.Asse
             passed=not constant.constant,
             metadata={
                 "constant heads": ", ".join(constant.constant_heads) or "none",
-                "deviation of the probability": constant.probability_deviation,
-                "share of answers up": constant.share_up,
+                "deviation of the probability": rounded(constant.probability_deviation),
+                "share of answers up": rounded(constant.share_up),
             },
         ),
         dg.AssetCheckResult(
             check_name="no_leak_alarm",
             passed=not leak.alarm,
             metadata={
-                "accuracy": leak.accuracy.estimate,
-                "99.9 % lower bound": leak.accuracy.low,
+                "accuracy": rounded(leak.accuracy.estimate),
+                "99.9 % lower bound": rounded(leak.accuracy.low),
                 "heads that know too much": ", ".join(leak.heads) or "none",
                 "verdict": str(leak),
             },
@@ -203,7 +208,12 @@ def _checks(trained: TrainedModel, bayes_accuracy: float | None) -> list[dg.Asse
             passed=margin.low > 0,
             severity=dg.AssetCheckSeverity.WARN,
             description="Whether the day-clustered 95 % interval of the margin is above zero; most models fail.",
-            metadata={"margin": margin.estimate, "low": margin.low, "high": margin.high, "days": margin.days},
+            metadata={
+                "margin": rounded(margin.estimate),
+                "low": rounded(margin.low),
+                "high": rounded(margin.high),
+                "days": margin.days,
+            },
         ),
     ]
 
@@ -220,10 +230,10 @@ def _metadata(trained: TrainedModel, models: Models) -> dict[str, Any]:
         "reused": str(trained.reused),
         **mlflow_metadata(models, trained.run_id),
         "device": training.device,
-        "seconds": training.seconds,
+        "seconds": rounded(training.seconds),
         "best epoch": float(training.best_epoch),
         "data cut-off": f"{training.cutoff:%Y-%m-%d}",
-        **{f"held_out/{name}": score.estimate for name, score in scores.items()},
+        **{f"held_out/{name}": rounded(score.estimate) for name, score in scores.items()},
         "held-out scores, uncalibrated, with day-clustered 95 % intervals": table(rows),
         "learning curve": plot(plot_history(training.history, training.best_epoch), "learning curve"),
     }

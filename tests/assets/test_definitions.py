@@ -355,7 +355,9 @@ def test_every_asset_refers_to_the_line_that_defines_it(asset: str) -> None:
     [reference] = references.code_references  # type: ignore[attr-defined]
     path = Path(reference.file_path)
     assert path.relative_to(ROOT / "financial_assets" / "assets")
-    assert "@dg.asset" in "".join(path.read_text().splitlines()[reference.line_number - 1 : reference.line_number + 25])
+    lines = "".join(path.read_text().splitlines()[reference.line_number - 1 : reference.line_number + 25])
+    checks = GRAPH.get(dg.AssetKey.from_user_string(asset)).check_keys
+    assert ("@checkable_asset" if checks else "@dg.asset") in lines
 
 
 def test_what_is_made_each_session_has_a_freshness_policy_and_nothing_else() -> None:

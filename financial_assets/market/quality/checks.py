@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pandas as pd
 
-from financial_assets.market.frames import KEY_COLUMNS, PRICE_COLUMNS, sort_prices
-from financial_assets.market.quality.overrides import covered
+from financial_assets.errors import MarketDataError
+from financial_assets.market.frames import KEY_COLUMNS, PRICE_COLUMNS, empty_prices, sort_prices
+from financial_assets.market.quality.notes import QualityNote
+from financial_assets.market.quality.overrides import Override, covered
 from financial_assets.market.quality.results import QualityResult
-from financial_assets.market.quality.screening import Screening
+from financial_assets.market.quality.screening import QualityPolicy, Screening, screen
 from financial_assets.market.quality.sessions import completeness
 from financial_assets.market.schemas import check_prices
 
@@ -50,6 +53,58 @@ def results_of(screening: Screening, stored: pd.DataFrame) -> tuple[QualityResul
             is_blocking = name not in ("extreme_moves",) and (stops or (empty and name == "schema"))
             results.append(QualityResult(name, failures.empty, is_blocking, description, failures, screening.checked))
     return tuple(results)
+
+
+def results_of_stored(
+    stored: pd.DataFrame,
+    notes: Sequence[QualityNote],
+    *,
+    policy: QualityPolicy,
+    overrides: Sequence[Override],
+    now: pd.Timestamp,
+) -> tuple[QualityResult, ...]:
+    """One result per rule about what is stored: its bars judged anew, and what the last ingestion has noted.
+
+    Parameters
+    ----------
+    stored
+        All bars in the store, which need not be those of one delivery.
+    notes
+        Of the last ingestion: rows that were left out or repaired are not among the bars.
+    policy, overrides, now
+        As of ``screen``. What overrides repair is stored repaired, and is not repaired twice.
+
+    Raises
+    ------
+    MarketDataError
+        The notes are of an earlier version, which did not keep the rule.
+    """
+    if any(note.rows and not note.rule for note in notes):
+        raise MarketDataError(
+            "the prices were stored by an earlier version, whose notes do not say which check failed: materialize "
+            "raw_prices once"
+        )
+    decided = [override for override in overrides if override.action != "repair"]
+    screening = screen(stored, stored=empty_prices(), policy=policy, overrides=decided, now=now)
+    return tuple(_with_noted(result, notes) for result in results_of(screening, empty_prices()))
+
+
+def _with_noted(result: QualityResult, notes: Sequence[QualityNote]) -> QualityResult:
+    """With the noted rows of its rule that it has not found among the bars."""
+    rows = [
+        (pd.Timestamp(day), note.ticker, note.problem)
+        for note in notes
+        if note.rule == result.name
+        for day in note.days or (None,)
+    ]
+    noted = pd.DataFrame(rows, columns=["date", "ticker", "problem"])
+    found = result.failures
+    known = set(zip(found["date"], found["ticker"], strict=True)) if len(found) and "date" in found else set()
+    further = noted[[key not in known for key in zip(noted["date"], noted["ticker"], strict=True)]]
+    if further.empty:
+        return result
+    together = pd.concat([found, further.reindex(columns=found.columns)] if len(found) else [further])
+    return replace(result, passed=False, failures=together.reset_index(drop=True))
 
 
 def _strict(screening: Screening, stored: pd.DataFrame) -> tuple[QualityResult, ...]:
