@@ -17,7 +17,7 @@ from financial_assets.errors import FinancialAssetsError
 from financial_assets.metadata import source_reference
 
 Judge = Callable[..., Iterable[dg.AssetCheckResult]]
-"""Gets what its parameters name, ``context`` and resources of the asset, and gives a result for each check of the asset."""
+"""Gets what its parameters name, ``context`` and resources of the asset, and gives a result for each of its checks."""
 
 
 def checkable_asset(

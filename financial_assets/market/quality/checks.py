@@ -9,7 +9,7 @@ import pandas as pd
 
 from financial_assets.errors import MarketDataError
 from financial_assets.market.frames import KEY_COLUMNS, PRICE_COLUMNS, empty_prices, sort_prices
-from financial_assets.market.quality.notes import QualityNote
+from financial_assets.market.quality.notes import QualityNote, left_out_days
 from financial_assets.market.quality.overrides import Override, covered
 from financial_assets.market.quality.results import QualityResult
 from financial_assets.market.quality.screening import QualityPolicy, Screening, screen
@@ -91,20 +91,29 @@ def results_of_stored(
 
 def _with_noted(result: QualityResult, notes: Sequence[QualityNote]) -> QualityResult:
     """With the noted rows of its rule that it has not found among the bars."""
-    rows = [
-        (pd.Timestamp(day), note.ticker, note.problem)
-        for note in notes
-        if note.rule == result.name
-        for day in note.days or (None,)
-    ]
-    noted = pd.DataFrame(rows, columns=["date", "ticker", "problem"])
+    noted = pd.DataFrame(
+        [
+            (pd.Timestamp(day), note.ticker, note.problem)
+            for note in notes
+            if note.rule == result.name
+            for day in note.days or (None,)
+        ],
+        columns=["date", "ticker", "problem"],
+    )
     found = result.failures
-    known = set(zip(found["date"], found["ticker"], strict=True)) if len(found) and "date" in found else set()
-    further = noted[[key not in known for key in zip(noted["date"], noted["ticker"], strict=True)]]
-    if further.empty:
-        return result
-    together = pd.concat([found, further.reindex(columns=found.columns)] if len(found) else [further])
-    return replace(result, passed=False, failures=together.reset_index(drop=True))
+    if result.name == "completeness" and len(found):  # a bar that was left out leaves a gap, and is named already
+        left_out = {(name, pd.Timestamp(day)) for name, days in left_out_days(notes).items() for day in days}
+        keys = pd.MultiIndex.from_frame(found[["ticker", "date"]])
+        found = found[~keys.isin(left_out)].reset_index(drop=True)
+    if len(noted) and len(found):
+        noted = noted[
+            ~pd.MultiIndex.from_frame(noted[["ticker", "date"]]).isin(
+                pd.MultiIndex.from_frame(found[["ticker", "date"]])
+            )
+        ]
+    parts = [part for part in (found, noted.reindex(columns=found.columns)) if len(part)]
+    failures = pd.concat(parts, ignore_index=True) if parts else found
+    return replace(result, passed=failures.empty, failures=failures)
 
 
 def _strict(screening: Screening, stored: pd.DataFrame) -> tuple[QualityResult, ...]:
