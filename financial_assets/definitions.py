@@ -22,7 +22,7 @@ from financial_assets.assets.sessions import session_evaluation, session_predict
 from financial_assets.assets.signals import completed_session, daily_signals
 from financial_assets.assets.trading.orders import orders
 from financial_assets.assets.trading.paper_book import paper_book
-from financial_assets.assets.training import baselines, make_model_asset
+from financial_assets.assets.training import make_model_asset, reference_models
 from financial_assets.assets.walk_forward import make_walk_forward_assets
 from financial_assets.automation.console import console_logger
 from financial_assets.automation.executor import make_owning_executor
@@ -83,7 +83,7 @@ defs = dg.Definitions(
             *_daily_assets,
             price_panel,
             *model_assets,
-            baselines,
+            reference_models,
             *artifact_assets,
             *predictor_assets,
             *external_assets,

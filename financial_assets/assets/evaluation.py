@@ -16,7 +16,7 @@ from financial_assets.assets.evaluation_tables import (
     traffic_table,
 )
 from financial_assets.assets.rollout import decisions_metadata
-from financial_assets.assets.training import baselines, lineage_tags
+from financial_assets.assets.training import lineage_tags, reference_models
 from financial_assets.experiment.decision.evidence import leading_decision
 from financial_assets.experiment.evaluation.evaluate import DIRECT_COLUMNS, ROUTED_COLUMNS, evaluate
 from financial_assets.experiment.outcomes import KnownPrices
@@ -100,7 +100,7 @@ def predictions(
     owners=OWNERS,
     kinds={"python", "matplotlib"},
     code_version="1",
-    deps=[predictions, baselines],
+    deps=[predictions, reference_models],
     check_specs=CHECK_SPECS,
 )
 def ab_evaluation(
@@ -175,7 +175,7 @@ def ab_evaluation(
             "questions": "\n".join(questions),
             **decisions_metadata(judged),
             "report": link(path),
-            "daily predictions of the baselines": link(ab_test.rivals_path),
+            "daily predictions of the reference models": link(ab_test.rivals_path),
             "arms": table(skills_table(evaluation)),
             "economics": table(economics_table(evaluation)),
             "economics in a sentence": "" if evaluation.economics is None else evaluation.economics.sentence,

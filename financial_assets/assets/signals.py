@@ -191,6 +191,12 @@ def completed_session(context: dg.AssetExecutionContext, market: Market) -> dg.M
     # Prices of a live source may lag behind its clock: a session without bars is left to a later run.
     sessions = market.panel().sessions
     session = sessions[-1]
+    before = context.job_def.asset_layer.asset_graph.get(context.asset_key).parent_keys
+    is_alone = not before & context.job_def.asset_layer.selected_asset_keys
+    if is_alone and not has_signals(market.folder / "signals", session):
+        raise dg.Failure(
+            f"{session:%Y-%m-%d} is not complete, as it has no signals; {MAKE_SIGNALS}", allow_retries=False
+        )
     market.complete_session(session)
     first = market.first_cutoff().get()
     if first is not None:

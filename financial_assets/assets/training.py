@@ -1,4 +1,4 @@
-"""Group training: one asset a model variant, and the baselines that every variant is held against."""
+"""Group training: one asset a model variant, and the reference models that every variant is compared with."""
 
 from typing import Any
 
@@ -75,14 +75,13 @@ def data_cutoff(context: dg.AssetExecutionContext, market: Market) -> pd.Timesta
 
 
 @dg.asset(group_name=GROUP, owners=OWNERS, kinds={"scikitlearn"}, code_version="1", deps=[features])
-def baselines(context: dg.AssetExecutionContext, market: Market, models: Models) -> dg.MaterializeResult:
+def reference_models(context: dg.AssetExecutionContext, market: Market, models: Models) -> dg.MaterializeResult:
     """Reference forecasters of direction, risk and ranking.
 
     Majority class, persistence and logistic regression; historical quantiles, filtered historical simulation,
     RiskMetrics and HAR; reversal and momentum.
 
-    They are fitted on the same blocks as the networks, and every model is compared with them. The variant called
-    `baseline` is a network and not one of them.
+    They are fitted on the same blocks as the networks, and every model is compared with them.
     """
     fitted = fit_baselines(
         market.load_features(),
@@ -93,7 +92,7 @@ def baselines(context: dg.AssetExecutionContext, market: Market, models: Models)
     models.keep_baselines(fitted)
     context.log.info(f"majority class: up {fitted.majority_up:.1%} of the time in the fit block")
     if fitted.har_silent:
-        context.log.warning(f"the baseline har says nothing of some tickers: {fitted.har_silent}")
+        context.log.warning(f"the reference model har says nothing of some tickers: {fitted.har_silent}")
     weights = pd.DataFrame({"feature": fitted.feature_names, "coefficient": fitted.coefficients})
     order = weights["coefficient"].abs().sort_values(ascending=False).index
     return dg.MaterializeResult(

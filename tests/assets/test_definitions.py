@@ -28,10 +28,10 @@ EDGES = {
     "raw_prices": set(),
     "price_panel": {"raw_prices"},
     "features": {"price_panel"},
-    "baselines": {"features"},
+    "reference_models": {"features"},
     "experiment": {"price_panel", *(f"predictors/{name}" for name in VARIANTS)},
     "predictions": {"experiment"},
-    "ab_evaluation": {"predictions", "baselines"},
+    "ab_evaluation": {"predictions", "reference_models"},
     "rollout": {"ab_evaluation"},
     "drift": {"features", "predictions"},
     "daily_signals": {"experiment", "predictions"},
@@ -49,14 +49,14 @@ for name in VARIANTS:
     EDGES[f"explanations/{name}"] = {f"models/{name}"}
     if ALL_VARIANTS[name].network in SPACES:
         EDGES[f"search/{name}"] = {"features"}
-WALK_FORWARD = {f"walk_forward/{name}" for name in (*VARIANTS, "baselines")}
+WALK_FORWARD = {f"walk_forward/{name}" for name in (*VARIANTS, "reference_models")}
 EDGES |= {name: {"features"} for name in WALK_FORWARD} | {"walk_forward_report": WALK_FORWARD}
 ON_REQUEST = {asset for asset in EDGES if asset.startswith(("search/", "explanations/", "walk_forward", "sessions/"))}
 
 GROUPS = {
     "market_data": {"raw_prices", "price_panel"},
     "features": {"features"},
-    "training": {"baselines", *(f"models/{name}" for name in VARIANTS)},
+    "training": {"reference_models", *(f"models/{name}" for name in VARIANTS)},
     "artifacts": {f"onnx/{name}" for name in VARIANTS},
     "serving": {"experiment", *(f"predictors/{name}" for name in VARIANTS)},
     "evaluation": {"predictions", "ab_evaluation", "rollout"},
@@ -173,7 +173,9 @@ def test_daily_neither_trains_nor_exports_nor_deploys() -> None:
         "completed_session",
     }
     assert not {
-        asset for asset in chosen if asset.startswith(("models/", "onnx/", "predictors/")) or "baseline" in asset
+        asset
+        for asset in chosen
+        if asset.startswith(("models/", "onnx/", "predictors/")) or asset == "reference_models"
     }
 
 

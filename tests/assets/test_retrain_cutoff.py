@@ -20,7 +20,7 @@ from dagster._core.events import DagsterEvent, DagsterEventType
 from financial_assets.assets.artifacts import make_artifact_asset
 from financial_assets.assets.features import features
 from financial_assets.assets.market import price_panel, raw_prices
-from financial_assets.assets.training import baselines, make_model_asset
+from financial_assets.assets.training import make_model_asset, reference_models
 from financial_assets.models.baselines.fitted import Baselines
 from financial_assets.models.variants import Variant
 from financial_assets.resources import make_resources
@@ -34,7 +34,7 @@ ONE, OTHER = (
 )
 MODELS = [make_model_asset(variant) for variant in (ONE, OTHER)]
 ARTIFACT = make_artifact_asset(ONE, MODELS[0])
-CHAIN = ("raw_prices", "price_panel", "features", "baselines", "models/one", "onnx/one")
+CHAIN = ("raw_prices", "price_panel", "features", "reference_models", "models/one", "onnx/one")
 ADVANCED = 30
 
 
@@ -49,7 +49,7 @@ class World:
         self.market, self.models = resources["market"], resources["models"]
         self.instance = instance
         self.defs = dg.Definitions(
-            assets=[raw_prices, price_panel, features, baselines, *MODELS, ARTIFACT],
+            assets=[raw_prices, price_panel, features, reference_models, *MODELS, ARTIFACT],
             jobs=[
                 dg.define_asset_job("whole", selection=dg.AssetSelection.all()),
                 dg.define_asset_job(
@@ -70,7 +70,7 @@ class World:
         )
 
     def cutoffs(self) -> dict[str, pd.Timestamp | None]:
-        return {name: self.market.cutoff_of(name) for name in ("baselines", "models/one", "models/other")}
+        return {name: self.market.cutoff_of(name) for name in ("reference_models", "models/one", "models/other")}
 
     def pins(self) -> dict[str, str]:
         return json.loads((self.market.folder / "training.json").read_text())
@@ -102,7 +102,7 @@ def test_the_cut_off_of_what_is_trained_moves_up_to_the_clock_and_no_other(retra
     now, first = retrained.market.clock().now(), retrained.market.first_cutoff().get()
     assert first is not None
     assert now > first
-    assert retrained.cutoffs() == {"baselines": now, "models/one": now, "models/other": first}
+    assert retrained.cutoffs() == {"reference_models": now, "models/one": now, "models/other": first}
     assert retrained.market.cutoff().get() == first
     assert retrained.market.load_panel().sessions[-1] == now, "no session was advanced"
 

@@ -15,7 +15,7 @@ import pytest
 from financial_assets.assets.artifacts import make_artifact_asset
 from financial_assets.assets.features import features
 from financial_assets.assets.market import price_panel, raw_prices
-from financial_assets.assets.training import baselines, make_model_asset
+from financial_assets.assets.training import make_model_asset, reference_models
 from financial_assets.features.catalogue import FEATURE_NAMES
 from financial_assets.models.artifacts.storage import load_training, save_training
 from financial_assets.models.baselines.fitted import Baselines
@@ -29,7 +29,7 @@ from tests.assets.conftest import Outcome
 TINY = Variant("tiny", layers=1, hidden=8, dropout=0.1, epochs=2, learning_rate=1e-2, batch_size=128)
 MODEL = make_model_asset(TINY)
 ARTIFACT = make_artifact_asset(TINY, MODEL)
-ASSETS = (raw_prices, price_panel, features, baselines, MODEL, ARTIFACT)
+ASSETS = (raw_prices, price_panel, features, reference_models, MODEL, ARTIFACT)
 
 
 class World:
@@ -136,7 +136,7 @@ def test_the_version_leads_back_to_the_run_and_asset_that_made_it(world: World) 
 
 def test_baselines_are_fitted_on_the_same_sessions(world: World) -> None:
     fitted = Baselines.load(world.resources["models"].baselines_path)
-    shown = metadata(world.first, "baselines")
+    shown = metadata(world.first, "reference_models")
     assert shown["data cut-off"] == fitted.cutoff == metadata(world.first, "models__tiny")["data cut-off"]
     assert set(fitted.feature_names) <= set(FEATURE_NAMES)
     assert np.isfinite(fitted.coefficients).all()
