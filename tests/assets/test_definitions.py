@@ -250,6 +250,7 @@ def test_the_sensors_wait_to_be_switched_on() -> None:
     assert {sensor.name for sensor in defs.sensors} == {
         *("retrain_on_alert", "retrain_on_drift", "watch_prices"),
         *("notify_webhook", "notify_slack", "notify_email"),
+        *("explain_new_models", "report_new_folds", "audit_trading_records"),
     }
     for name in ("retrain_on_alert", "retrain_on_drift"):
         sensor = defs.resolve_sensor_def(name)

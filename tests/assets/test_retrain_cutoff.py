@@ -126,6 +126,15 @@ def test_a_full_run_afterwards_trains_nothing_and_moves_nothing(retrained: World
     assert (retrained.pins(), retrained.versions()) == (before, versions)
 
 
+def test_the_cut_off_that_an_earlier_version_kept_of_the_asset_baselines_is_found(make_market: Any) -> None:
+    market = make_market()
+    market.folder.mkdir(parents=True)
+    stored = {"data_cutoff": "2006-01-03", "data_cutoff of baselines": "2006-03-01"}
+    (market.folder / "training.json").write_text(json.dumps(stored))
+    assert market.cutoff_of("reference_models") == pd.Timestamp("2006-03-01")
+    assert market.cutoff_of("models/one") == pd.Timestamp("2006-01-03")
+
+
 def test_baselines_of_every_cut_off_are_kept(retrained: World) -> None:
     now, first = retrained.market.clock().now(), retrained.market.first_cutoff().get()
     assert first is not None

@@ -3,6 +3,7 @@
 import dagster as dg
 import pandas as pd
 
+from financial_assets.assets.checks.audit import AUDITED_DAILY
 from financial_assets.assets.checks.checkable import checkable_asset
 from financial_assets.assets.rollout import rollout
 from financial_assets.assets.signals import daily_signals
@@ -44,7 +45,9 @@ def _judge(trading: Trading) -> list[dg.AssetCheckResult]:
     code_version="1",
     deps=[daily_signals, paper_book, rollout],
     check_specs=[
-        dg.AssetCheckSpec("chain", asset="orders", blocking=True, description=_CHAIN),
+        dg.AssetCheckSpec(
+            "chain", asset="orders", blocking=True, description=_CHAIN, automation_condition=AUDITED_DAILY
+        ),
         dg.AssetCheckSpec("within_limits", asset="orders", description=_LIMITS),
         dg.AssetCheckSpec("made", asset="orders", description=_MADE),
     ],

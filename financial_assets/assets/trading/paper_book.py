@@ -3,6 +3,7 @@
 import dagster as dg
 import pandas as pd
 
+from financial_assets.assets.checks.audit import AUDITED_DAILY
 from financial_assets.assets.checks.checkable import checkable_asset
 from financial_assets.assets.evaluation import predictions
 from financial_assets.assets.market import price_panel
@@ -46,7 +47,9 @@ def _judge(market: Market, ab_test: ABTest, trading: Trading) -> list[dg.AssetCh
     # Predictions too: a replay moves the market clock on, and the book follows it.
     deps=[price_panel, predictions],
     check_specs=[
-        dg.AssetCheckSpec("chain", asset="paper_book", blocking=True, description=_CHAIN),
+        dg.AssetCheckSpec(
+            "chain", asset="paper_book", blocking=True, description=_CHAIN, automation_condition=AUDITED_DAILY
+        ),
         dg.AssetCheckSpec("reconciles", asset="paper_book", description=_RECONCILES),
     ],
     op_tags={"dagster/priority": "1"},
