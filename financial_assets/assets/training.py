@@ -36,7 +36,10 @@ OWNERS = ["team:quant-research"]
 
 
 class TrainingConfig(dg.Config):
-    """Settings that one run overrides: the result is another model, with its own fingerprint, version and trial."""
+    """Settings that one run overrides: the result is another model, with its own fingerprint, version and trial.
+
+    To train some of the variants only, select their assets.
+    """
 
     seed: int | None = Field(default=None, ge=0, description="Seed of weights and of their training; default: SEED.")
     max_epochs: int | None = Field(

@@ -17,7 +17,8 @@ full_pipeline = dg.define_asset_job(
     "full_pipeline",
     selection=dg.AssetSelection.all() - ON_REQUEST,
     description="Everything once: prices, features, models, ONNX files, serving, a replay of past sessions, "
-    "evaluation, signals and orders.",
+    "evaluation, signals and orders. The launchpad describes what one run may change (seed, epochs, sessions). "
+    "Universe and variants are those of the state folder and its settings.",
     config={"execution": {"config": _IN_PROCESS}, "loggers": CONSOLE},
     tags={"dagster/max_runtime": 3600},
 )

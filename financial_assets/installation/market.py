@@ -42,7 +42,10 @@ if TYPE_CHECKING:
 class MarketState(TradingDays):
     """Prices of one market: their source, their store, and what the clock lets be seen of them."""
 
-    tickers: list[str]
+    tickers: list[str] = Field(
+        description="The universe (TICKERS) of the state folder, whose log, plans and report are about one market. "
+        "For another universe, start with another FINANCIAL_ASSETS_HOME instead of changing it here."
+    )
     price_files: str | None = None
     universe_file: str | None = None
     market_calendar: str = "XNYS"

@@ -366,3 +366,26 @@ def test_every_asset_refers_to_the_line_that_defines_it(asset: str) -> None:
 def test_what_is_made_each_session_has_a_freshness_policy_and_nothing_else() -> None:
     daily_assets = {"raw_prices", "features", "predictions", "daily_signals"}
     assert {name for name in EDGES if GRAPH.get(dg.AssetKey.from_user_string(name)).freshness_policy} == daily_assets
+
+
+def test_the_launchpad_says_where_universe_and_variants_are_chosen() -> None:
+    resources = defs.resolve_job_def("full_pipeline").resource_defs
+    fields = {
+        name: resources[resource].config_schema.config_type.fields[name].description or ""
+        for resource, name in (("market", "tickers"), ("models", "variants"))
+    }
+    assert "FINANCIAL_ASSETS_HOME" in fields["tickers"]
+    assert "select their assets" in fields["variants"]
+    node = GRAPH.get(dg.AssetKey("raw_prices")).assets_def.node_def
+    assert isinstance(node, dg.OpDefinition)
+    assert "another FINANCIAL_ASSETS_HOME" in str(node.config_schema.as_field().description)
+
+
+def test_every_check_says_what_it_asks_for() -> None:
+    silent = [key for key in GRAPH.asset_check_keys if not GRAPH.get_check_spec(key).description]
+    assert silent == []
+
+
+def test_what_is_launched_in_the_browser_runs_in_one_process() -> None:
+    config = dg.validate_run_config(defs.resolve_implicit_global_asset_job_def())
+    assert set(config["execution"]["owning_executor"]) == {"in_process"}

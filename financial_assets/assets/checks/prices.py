@@ -12,7 +12,7 @@ from financial_assets.errors import MarketDataError
 from financial_assets.market.freshness import overdue
 from financial_assets.market.ingestion import Ingestion
 from financial_assets.market.quality import QualityResult
-from financial_assets.market.quality.checks import CONSISTENCY
+from financial_assets.market.quality.checks import RULES
 from financial_assets.metadata import quality_metadata
 from financial_assets.resources import Market
 
@@ -26,15 +26,19 @@ FRESH = "fresh"
 _SHOWN = 5
 """Overdue sessions that are named."""
 
+
+def _sentence(name: str) -> str:
+    return RULES[name][0].upper() + RULES[name][1:]
+
+
 _DELIVERY = "Every ticker was delivered"
 CHECK_SPECS = [
-    *(
-        dg.AssetCheckSpec(
-            name, asset=RAW_PRICES, blocking=True, description=CONSISTENCY if name == "consistency" else None
-        )
-        for name in PRICE_CHECKS
+    *(dg.AssetCheckSpec(name, asset=RAW_PRICES, blocking=True, description=_sentence(name)) for name in PRICE_CHECKS),
+    dg.AssetCheckSpec(
+        "extreme_moves",
+        asset=RAW_PRICES,
+        description=f"{_sentence('extreme_moves')}: possible but rare, look at them",
     ),
-    dg.AssetCheckSpec("extreme_moves", asset=RAW_PRICES, description="Moves that are possible but rare: look at them"),
     dg.AssetCheckSpec(FRESH, asset=RAW_PRICES, description="Prices of no session are overdue by the calendar"),
     dg.AssetCheckSpec(
         "delivery",

@@ -18,7 +18,7 @@ from financial_assets.market.schemas import check_prices
 
 CONSISTENCY = "no slip, other unit, unapplied split, copy or padding beside the neighbouring bars"
 
-_DESCRIPTIONS = {
+RULES = {
     "schema": "every row has a date and a ticker, and the rows are in order",
     "duplicates": "each ticker and session occurs once",
     "ohlc_order": "low <= open, close <= high within a tick",
@@ -45,7 +45,7 @@ def results_of(screening: Screening, stored: pd.DataFrame) -> tuple[QualityResul
     empty = screening.checked == 0
     results: list[QualityResult] = []
     rules, shown = set(rows["rule"]), rows[[*PRICE_COLUMNS, "problem"]]
-    for name, description in _DESCRIPTIONS.items():
+    for name, description in RULES.items():
         failures = shown[rows["rule"] == name].reset_index(drop=True) if name in rules else shown.iloc[:0]
         if name == "schema" and empty:
             failures = pd.DataFrame({"problem": ["the frame has no rows"]}).reindex(columns=failures.columns)
