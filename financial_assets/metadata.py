@@ -117,10 +117,26 @@ def quality_metadata(description: str, checked: int, failures: pd.DataFrame) -> 
     return metadata
 
 
+def findings(checked: int, failures: pd.DataFrame) -> str:
+    """What a data check has found, in one sentence: how many rows fail, and the first of them."""
+    if failures.empty:
+        return f"None of {checked:,} rows fails."
+    first = failures.iloc[0]
+    parts = [_cell(first[name]) for name in ("ticker", "date") if name in failures and pd.notna(first[name])]
+    shown = ": ".join([" ".join(parts)] * bool(parts) + [_cell(first["problem"])] * ("problem" in failures))
+    more = len(failures) - 1
+    rest = f", and {more:,} more" if more else ""
+    return f"{len(failures):,} of {checked:,} rows {'fails' if not more else 'fail'}: {shown}{rest}."
+
+
 def quality_check(name: str, rule: str, checked: int, failures: pd.DataFrame, **result: Any) -> dg.AssetCheckResult:
-    """The result of a data check, passed if no row broke its rule; ``result`` holds severity and description."""
+    """The result of a data check, passed if no row broke its rule; ``result`` holds severity and description.
+
+    Without a description it says what was found.
+    """
     metadata = quality_metadata(rule, checked, failures)
-    return dg.AssetCheckResult(check_name=name, passed=failures.empty, metadata=metadata, **result)
+    said = {**result, "description": result.get("description") or findings(checked, failures)}
+    return dg.AssetCheckResult(check_name=name, passed=failures.empty, metadata=metadata, **said)
 
 
 def refusal(reason: str, failures: pd.DataFrame) -> dg.Failure:

@@ -13,7 +13,7 @@ from financial_assets.market.freshness import overdue
 from financial_assets.market.ingestion import Ingestion
 from financial_assets.market.quality import QualityResult
 from financial_assets.market.quality.checks import RULES
-from financial_assets.metadata import quality_metadata
+from financial_assets.metadata import findings, quality_metadata
 from financial_assets.resources import Market
 
 RAW_PRICES = dg.AssetKey("raw_prices")
@@ -100,7 +100,7 @@ def _quality_result(result: QualityResult) -> dg.AssetCheckResult:
         check_name=result.name,
         passed=result.passed,
         severity=dg.AssetCheckSeverity.ERROR if result.blocking else dg.AssetCheckSeverity.WARN,
-        description=result.description,
+        description=findings(result.checked, result.failures),
         metadata=quality_metadata(result.description, result.checked, result.failures),
     )
 
@@ -110,5 +110,6 @@ def _delivery_result(failures: pd.DataFrame, tickers: int, *, is_error: bool) ->
         check_name="delivery",
         passed=failures.empty,
         severity=dg.AssetCheckSeverity.ERROR if is_error else dg.AssetCheckSeverity.WARN,
+        description=f"{tickers - len(failures)} of {tickers} tickers",
         metadata=quality_metadata(_DELIVERY, tickers, failures),
     )
