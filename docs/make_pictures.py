@@ -48,7 +48,7 @@ def main() -> None:
     try:
         url = f"http://127.0.0.1:{port}"
         _wait_for(f"{url}/server_info", server)
-        graph = f"{url}/asset-groups?asset-selection={quote(_PIPELINE)}"
+        graph = f"{url}/asset-groups~{quote(_PIPELINE, safe='')}"
         _write("graph.png", asyncio.run(_shoot(browser, graph, 1900, 1150, _OPEN_GRAPH)), 1500, _GRAPH_ONLY)
         home = f"{url}/locations/financial_assets/jobs/full_pipeline"
         pages = {

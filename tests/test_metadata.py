@@ -125,5 +125,5 @@ def test_a_check_says_how_many_rows_fail_and_which_is_the_first() -> None:
         }
     )
     assert findings(1200, rows.head(0)) == "None of 1,200 rows fails."
-    assert findings(1200, rows.head(1)) == "1 of 1,200 rows fails: AAA 2020-01-02: twice."
+    assert findings(1200, rows.head(1)) == "1 of 1,200 rows fails: AAA 2020-01-02: is there twice."
     assert findings(2, rows.iloc[::-1]) == "2 of 2 rows fail: no date, and 1 more."
