@@ -135,7 +135,7 @@ def quality_check(name: str, rule: str, checked: int, failures: pd.DataFrame, **
     Without a description it says what was found.
     """
     metadata = quality_metadata(rule, checked, failures)
-    said = {**result, "description": result.get("description") or findings(checked, failures)}
+    said: dict[str, Any] = {**result, "description": result.get("description") or findings(checked, failures)}
     return dg.AssetCheckResult(check_name=name, passed=failures.empty, metadata=metadata, **said)
 
 

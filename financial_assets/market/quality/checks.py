@@ -93,7 +93,7 @@ def _with_noted(result: QualityResult, notes: Sequence[QualityNote]) -> QualityR
     """With the noted rows of its rule that it has not found among the bars."""
     noted = pd.DataFrame(
         [
-            (pd.Timestamp(day), note.ticker, note.problem)
+            (pd.NaT if day is None else pd.Timestamp(day), note.ticker, note.problem)
             for note in notes
             if note.rule == result.name
             for day in note.days or (None,)
