@@ -221,7 +221,7 @@ class FeaturePanel:
                     valid=stored["valid"],
                 )
         except FileNotFoundError:
-            raise FeatureError(f"there are no features at {path}; materialize features first") from None
+            raise FeatureError(f"there are no features at {path}: materialise `features` first") from None
         except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise FeatureError(f"{path} is not a readable feature panel ({error}): materialise `features`") from error
 

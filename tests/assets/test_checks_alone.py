@@ -127,7 +127,7 @@ def test_stored_features_that_their_bars_do_not_give_fail_and_block(
 
 
 @pytest.mark.parametrize(
-    ("asset", "lacks"), [(raw_prices, "run `financial-assets run`"), (features, "materialize features first")]
+    ("asset", "lacks"), [(raw_prices, "run `financial-assets run`"), (features, "materialise `features`")]
 )
 def test_before_there_is_anything_they_say_what_they_lack(
     asset: dg.AssetsDefinition, lacks: str, make_market: Any, instance: dg.DagsterInstance
