@@ -1,4 +1,4 @@
-"""Writes the pictures of README and manual: the asset graph in Dagster's UI, and the report of the finished run.
+"""Writes the pictures of README and manual: pages of Dagster's UI, and the report of the finished run.
 
 ``make pictures`` runs it. It starts Dagster's webserver on a free port, takes screenshots with headless Chromium,
 reduces their colours and ends what it started. The state folder must hold a finished run (``make run``).
@@ -19,6 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import websockets
@@ -33,7 +34,7 @@ READY_S = 300
 
 
 def main() -> None:
-    """Take both pictures."""
+    """Take all pictures."""
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if browser is None:
         sys.exit("no chromium: apt install chromium")
@@ -47,14 +48,29 @@ def main() -> None:
     try:
         url = f"http://127.0.0.1:{port}"
         _wait_for(f"{url}/server_info", server)
-        _write(
-            "graph.png", asyncio.run(_shoot(browser, f"{url}/asset-groups", 1900, 1150, _OPEN_GRAPH)), 1500, _GRAPH_ONLY
-        )
+        graph = f"{url}/asset-groups~{quote(_PIPELINE, safe='')}"
+        _write("graph.png", asyncio.run(_shoot(browser, graph, 1900, 1150, _OPEN_GRAPH)), 1500, _GRAPH_ONLY)
+        home = f"{url}/locations/financial_assets/jobs/full_pipeline"
+        pages = {
+            "check.png": (f"{url}/assets/raw_prices?view=checks&checkDetail=consistency", 0.73),
+            "launchpad.png": (f"{home}/playground/setup?config={quote(_CONFIG)}", 0.77),
+        }
+        scores = sorted((load_settings().home / "session_scores").glob("*.parquet"))
+        if scores:
+            partition = f"view=partitions&partition={scores[-1].stem}"
+            pages["session.png"] = (f"{url}/assets/sessions/evaluation?{partition}", 0.9)
+        else:
+            print("session.png stays as it is: launch a backfill of past_sessions for another one")
+        for name, (page, height) in pages.items():
+            _write(name, asyncio.run(_shoot(browser, page, 1500, 1000, draws_s=20)), 1100, (_NAVIGATION, 0), height)
     finally:
         server.send_signal(signal.SIGINT)
         server.wait(60)
     _write("report.png", asyncio.run(_shoot(browser, report.as_uri(), 1180, 1300)), 900)
 
+
+_PIPELINE = " and ".join(f'not group:"{name}"' for name in ("search", "explanations", "walk_forward", "sessions"))
+"""What the job full_pipeline makes."""
 
 # Alt+E is Dagster's shortcut for "Expand all groups".
 _OPEN_GRAPH = """(() => {
@@ -64,11 +80,21 @@ _OPEN_GRAPH = """(() => {
     document.body.dispatchEvent(new KeyboardEvent('keydown', key));
     setTimeout(() => location.reload(), 5000);  // a fresh page fits the open groups in
 })()"""
+_CONFIG = """ops:
+  models__baseline:
+    config:
+      seed: 7
+      max_epochs: 3
+  predictions:
+    config:
+      sessions: 60
+"""
+_NAVIGATION = 240 / 1500  # Dagster's menu on the left
 _GRAPH_ONLY = (272 / 1400, 81 / 742)  # where the graph begins, right of and below Dagster's own panels
 
 
-async def _shoot(browser: str, url: str, width: int, height: int, script: str = "") -> bytes:
-    """PNG of a page as headless Chromium shows it, after ``script`` has run in it."""
+async def _shoot(browser: str, url: str, width: int, height: int, script: str = "", draws_s: float = 3) -> bytes:
+    """PNG of a page as headless Chromium shows it after so many seconds, or after ``script`` has run in it."""
     with tempfile.TemporaryDirectory() as profile:
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--remote-debugging-port=0"]
         process = subprocess.Popen(
@@ -83,7 +109,9 @@ async def _shoot(browser: str, url: str, width: int, height: int, script: str = 
             pages = httpx.get(f"http://127.0.0.1:{port}/json/list").json()
             socket_url = next(page["webSocketDebuggerUrl"] for page in pages if page["type"] == "page")
             async with websockets.connect(socket_url, max_size=None) as connection:
-                await asyncio.sleep(20 if script else 3)  # a single-page application has no event that says "drawn"
+                await asyncio.sleep(
+                    20 if script else draws_s
+                )  # a single-page application has no event that says "drawn"
                 if script:
                     await _call(connection, "Runtime.evaluate", expression=script)
                     await asyncio.sleep(30)
@@ -102,12 +130,15 @@ async def _call(connection: Any, method: str, **parameters: Any) -> dict[str, An
             return answer["result"]
 
 
-def _write(name: str, png: bytes, width: int, corner: tuple[float, float] = (0, 0)) -> None:
+def _write(name: str, png: bytes, width: int, corner: tuple[float, float] = (0, 0), bottom: float = 1.0) -> None:
+    """Keep what lies right of and below the corner, and above the bottom; all as shares of the picture."""
     image = Image.open(io.BytesIO(png)).convert("RGB")
-    image = image.crop((int(corner[0] * image.width), int(corner[1] * image.height), image.width, image.height))
+    image = image.crop(
+        (int(corner[0] * image.width), int(corner[1] * image.height), image.width, int(bottom * image.height))
+    )
     image = image.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)
     path = IMAGES / name
-    image.quantize(32).save(path, optimize=True)
+    image.quantize(64).save(path, optimize=True)
     size = path.stat().st_size
     print(f"{path.relative_to(ROOT)}: {size:,} bytes")
     if size > MOST_BYTES:

@@ -22,8 +22,10 @@ from financial_assets.assets.sessions import session_evaluation, session_predict
 from financial_assets.assets.signals import completed_session, daily_signals
 from financial_assets.assets.trading.orders import orders
 from financial_assets.assets.trading.paper_book import paper_book
-from financial_assets.assets.training import baselines, make_model_asset
+from financial_assets.assets.training import make_model_asset, reference_models
 from financial_assets.assets.walk_forward import make_walk_forward_assets
+from financial_assets.automation.conditions import AFTER_A_NEW_MODEL, AFTER_NEW_FOLDS, with_condition
+from financial_assets.automation.conditions import SENSORS as CONDITION_SENSORS
 from financial_assets.automation.console import console_logger
 from financial_assets.automation.executor import make_owning_executor
 from financial_assets.automation.freshness import watch_prices
@@ -56,7 +58,12 @@ external_assets = [make_external_asset(model) for model in _external]
 experiment = make_experiment_asset(
     [*predictor_assets, *external_assets], {made.name for made in (*_variants, *_external)}
 )
-explanation_assets = [make_explanation_asset(*made) for made in zip(_variants, model_assets, strict=True)]
+explanation_assets = with_condition(
+    [make_explanation_asset(*made) for made in zip(_variants, model_assets, strict=True)], AFTER_A_NEW_MODEL
+)
+*_fold_assets, _fold_report = make_walk_forward_assets(
+    [variant.name for variant in _variants], _resources["models"].fold_plan()
+)
 search_assets = [make_search_asset(variant) for variant in _variants if variant.network in SPACES]
 # Made anew each session. The policy follows the calendar of the settings, which is known only now.
 _fresh = freshness_policy()
@@ -83,7 +90,7 @@ defs = dg.Definitions(
             *_daily_assets,
             price_panel,
             *model_assets,
-            baselines,
+            reference_models,
             *artifact_assets,
             *predictor_assets,
             *external_assets,
@@ -99,7 +106,8 @@ defs = dg.Definitions(
             session_evaluation,
             *search_assets,
             *explanation_assets,
-            *make_walk_forward_assets([variant.name for variant in _variants], _resources["models"].fold_plan()),
+            *_fold_assets,
+            *with_condition([_fold_report], AFTER_NEW_FOLDS),
         ]
     ),
     jobs=[full_pipeline, daily, retrain, past_sessions, walk_forward, explain, *([search] if search_assets else [])],
@@ -107,6 +115,7 @@ defs = dg.Definitions(
     sensors=[
         *make_retrain_sensors(_settings.sensor_interval),
         watch_prices,
+        *CONDITION_SENSORS,
         *make_notify_sensors(_settings.sensor_interval, _resources["notifications"].channels()),
     ],
     resources=_resources,

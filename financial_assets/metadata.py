@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
+import inspect
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,12 +73,30 @@ def column_schema(schema: Any) -> dg.TableSchemaMetadataValue:
     return value
 
 
-def with_source(assets: Iterable[Any]) -> Sequence[Any]:
-    """The assets with a reference to the line that defines each: "Open in editor" on its page."""
+_REFERENCES = "dagster/code_references"
+
+
+def with_source(assets: Iterable[dg.AssetsDefinition]) -> Sequence[Any]:
+    """The assets with a reference to the line that defines each: "Open in editor" on its page.
+
+    Those that bring one (:func:`source_reference`) keep it.
+    """
     with warnings.catch_warnings():
         # Marked as beta by Dagster; a test looks at what it gives.
         warnings.simplefilter("ignore", dg.BetaWarning)
-        return dg.with_source_code_references(list(assets))
+        return [
+            one if any(_REFERENCES in spec.metadata for spec in one.specs) else dg.with_source_code_references([one])[0]
+            for one in assets
+        ]
+
+
+def source_reference(function: Callable[..., Any]) -> dict[str, Any]:
+    """Metadata with the line that defines ``function``; Dagster finds that of what it is wrapped in."""
+    path, line = inspect.getsourcefile(function), inspect.getsourcelines(function)[1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        reference = dg.LocalFileCodeReference(file_path=str(Path(path or "").resolve()), line_number=line)
+        return {_REFERENCES: dg.CodeReferencesMetadataValue(code_references=[reference])}
 
 
 def column_lineage(upstream: dg.AssetKey, columns: Mapping[str, Iterable[str]]) -> dg.TableColumnLineage:
@@ -98,10 +117,26 @@ def quality_metadata(description: str, checked: int, failures: pd.DataFrame) -> 
     return metadata
 
 
+def findings(checked: int, failures: pd.DataFrame) -> str:
+    """What a data check has found, in one sentence: how many rows fail, and the first of them."""
+    if failures.empty:
+        return f"None of {checked:,} rows fails."
+    first = failures.iloc[0]
+    parts = [_cell(first[name]) for name in ("ticker", "date") if name in failures and pd.notna(first[name])]
+    shown = ": ".join([" ".join(parts)] * bool(parts) + [_cell(first["problem"])] * ("problem" in failures))
+    more = len(failures) - 1
+    rest = f", and {more:,} more" if more else ""
+    return f"{len(failures):,} of {checked:,} rows {'fails' if not more else 'fail'}: {shown}{rest}."
+
+
 def quality_check(name: str, rule: str, checked: int, failures: pd.DataFrame, **result: Any) -> dg.AssetCheckResult:
-    """The result of a data check, passed if no row broke its rule; ``result`` holds severity and description."""
+    """The result of a data check, passed if no row broke its rule; ``result`` holds severity and description.
+
+    Without a description it says what was found.
+    """
     metadata = quality_metadata(rule, checked, failures)
-    return dg.AssetCheckResult(check_name=name, passed=failures.empty, metadata=metadata, **result)
+    said: dict[str, Any] = {**result, "description": result.get("description") or findings(checked, failures)}
+    return dg.AssetCheckResult(check_name=name, passed=failures.empty, metadata=metadata, **said)
 
 
 def refusal(reason: str, failures: pd.DataFrame) -> dg.Failure:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from financial_assets.features.schema import feature_schema
 from financial_assets.market.frames import PRICE_COLUMNS
 from financial_assets.market.schemas import PRICE_SCHEMA
-from financial_assets.metadata import column_schema, link, plot, quality_metadata, table
+from financial_assets.metadata import column_schema, findings, link, plot, quality_metadata, table
 
 
 def lines(frame: pd.DataFrame, **options: Any) -> list[str]:
@@ -114,3 +114,16 @@ def test_a_check_states_its_rule_and_the_number_of_rows() -> None:
     assert passed == {"rule": "low <= high", "rows checked": 800, "rows failed": 0}
     assert failed["rows failed"] == 1
     assert "| AAA | high is below low |" in str(failed["failed rows"].value)
+
+
+def test_a_check_says_how_many_rows_fail_and_which_is_the_first() -> None:
+    rows = pd.DataFrame(
+        {
+            "date": [pd.Timestamp("2020-01-02"), pd.NaT],
+            "ticker": ["AAA", None],
+            "problem": ["is there twice", "no date"],
+        }
+    )
+    assert findings(1200, rows.head(0)) == "None of 1,200 rows fails."
+    assert findings(1200, rows.head(1)) == "1 of 1,200 rows fails: AAA 2020-01-02: is there twice."
+    assert findings(2, rows.iloc[::-1]) == "2 of 2 rows fail: no date, and 1 more."

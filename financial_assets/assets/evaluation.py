@@ -1,12 +1,12 @@
 """Group evaluation: predictions through the gateway, session by session, and what they are worth."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import dagster as dg
-import pandas as pd
 from pydantic import Field
 
+from financial_assets.assets.checks.checkable import checkable_asset
+from financial_assets.assets.checks.evaluation import CHECK_SPECS, evaluation_checks, logged_evaluation_checks
 from financial_assets.assets.evaluation_tables import (
     coverage_table,
     economics_table,
@@ -16,11 +16,9 @@ from financial_assets.assets.evaluation_tables import (
     traffic_table,
 )
 from financial_assets.assets.rollout import decisions_metadata
-from financial_assets.assets.training import baselines, lineage_tags
+from financial_assets.assets.training import lineage_tags, reference_models
 from financial_assets.experiment.decision.evidence import leading_decision
 from financial_assets.experiment.evaluation.evaluate import DIRECT_COLUMNS, ROUTED_COLUMNS, evaluate
-from financial_assets.experiment.evaluation.evaluation import Evaluation
-from financial_assets.experiment.evaluation.var_backtest import TailBackTest, summary
 from financial_assets.experiment.outcomes import KnownPrices
 from financial_assets.experiment.plan.criteria import Criteria
 from financial_assets.experiment.prediction_log.kept_predictions import KeptPredictions
@@ -96,20 +94,14 @@ def predictions(
     )
 
 
-@dg.asset(
+@checkable_asset(
+    judge=logged_evaluation_checks,
     group_name=GROUP,
     owners=OWNERS,
     kinds={"python", "matplotlib"},
     code_version="1",
-    deps=[predictions, baselines],
-    check_specs=[
-        dg.AssetCheckSpec("sample_ratio", asset="ab_evaluation", description="Traffic was split as the weights say"),
-        dg.AssetCheckSpec("attribution", asset="ab_evaluation", description="Every answer names its arm"),
-        dg.AssetCheckSpec("no_leak_alarm", asset="ab_evaluation", description="No arm is too good to be true"),
-        dg.AssetCheckSpec(
-            "var_backtest", asset="ab_evaluation", description="The champion's value at risk holds on every ticker"
-        ),
-    ],
+    deps=[predictions, reference_models],
+    check_specs=CHECK_SPECS,
 )
 def ab_evaluation(
     context: dg.AssetExecutionContext,
@@ -175,15 +167,7 @@ def ab_evaluation(
     mlflow.log_artifact(str(path))
     mlflow.set_tags({"ab.verdict": evaluation.conclusion.verdict, "ab.conclusion": evaluation.conclusion.sentence})
     return dg.MaterializeResult(
-        check_results=[
-            *traffic_checks(evaluation),
-            _var_check([tail for tail in evaluation.backtests if tail.role == "champion"]),
-            dg.AssetCheckResult(
-                check_name="no_leak_alarm",
-                passed=not any(leak.alarm for leak in evaluation.leaks.values()),
-                metadata={model: str(leak) for model, leak in evaluation.leaks.items()},
-            ),
-        ],
+        check_results=evaluation_checks(evaluation),
         metadata={
             "conclusion": evaluation.conclusion.sentence,
             "verdict": evaluation.conclusion.verdict,
@@ -191,7 +175,7 @@ def ab_evaluation(
             "questions": "\n".join(questions),
             **decisions_metadata(judged),
             "report": link(path),
-            "daily predictions of the baselines": link(ab_test.rivals_path),
+            "daily predictions of the reference models": link(ab_test.rivals_path),
             "arms": table(skills_table(evaluation)),
             "economics": table(economics_table(evaluation)),
             "economics in a sentence": "" if evaluation.economics is None else evaluation.economics.sentence,
@@ -209,37 +193,3 @@ def _doubts(market: Market, panel: PricePanel) -> list[str]:
     sentences = [note.sentence for note in market.quality_notes(panel.sessions)]
     more = [f"{len(sentences) - _MOST_DOUBTS} more: see the asset raw_prices"] if len(sentences) > _MOST_DOUBTS else []
     return sentences[:_MOST_DOUBTS] + more
-
-
-def traffic_checks(evaluation: Evaluation) -> list[dg.AssetCheckResult]:
-    """The checks of the routed requests; the split fails if and only if the decision's guardrail has fired."""
-    unattributed = sum(epoch.unattributed for epoch in evaluation.epochs)
-    splits = evaluation.sample_ratio
-    return [
-        dg.AssetCheckResult(
-            check_name="sample_ratio",
-            passed=not any(split.fired for split in splits.values()),
-            description=" ".join(f"{split.reason}." for split in splits.values()),
-            metadata={
-                "fails at an anytime-valid p-value of": evaluation.plan["srm_alpha"],
-                "as fixed by": evaluation.plan["basis"],
-                **{f"epoch {epoch.label}: p-value": float(epoch.p_value) for epoch in evaluation.epochs},
-            },
-        ),
-        dg.AssetCheckResult(
-            check_name="attribution", passed=unattributed == 0, metadata={"unattributed requests": unattributed}
-        ),
-    ]
-
-
-def _var_check(tails: Sequence[TailBackTest]) -> dg.AssetCheckResult:
-    """It warns: how often a value at risk was exceeded is known only afterwards, and blocks nothing."""
-    columns = ("ticker", "side", "level", "sessions", "beyond", "expected", "kupiec", "independence", "verdict")
-    rows = pd.DataFrame([{name: getattr(tail, name) for name in columns} for tail in tails], columns=list(columns))
-    return dg.AssetCheckResult(
-        check_name="var_backtest",
-        passed=not any(tail.failed for tail in tails),
-        severity=dg.AssetCheckSeverity.WARN,
-        description=summary(tails),
-        metadata={"tails": table(rows), "rejected tails": sum(tail.failed for tail in tails)},
-    )

@@ -16,7 +16,7 @@ def skills_table(evaluation: Evaluation) -> pd.DataFrame:
         rows.append(
             {
                 "forecaster": skill.name,
-                "role": skill.role,
+                "role": "reference" if skill.role == "baseline" else skill.role,
                 "accuracy": "" if accuracy is None else _percentages(accuracy),
                 "Brier": "" if brier is None else f"{brier.estimate:.4f}",
                 "share up": "" if skill.share_up is None else f"{skill.share_up:.1%}",

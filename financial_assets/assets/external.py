@@ -4,12 +4,14 @@ from typing import Any
 
 import dagster as dg
 
+from financial_assets.assets.checks.checkable import checkable_asset
 from financial_assets.assets.market import price_panel
 from financial_assets.assets.serving import deploy_artifact
 from financial_assets.assets.training import lineage_tags
 from financial_assets.metadata import link, rounded, table
 from financial_assets.models.external.card import ExternalModel
-from financial_assets.models.external.publishing import Admission, admit
+from financial_assets.models.external.examination import Examination
+from financial_assets.models.external.publishing import Admission, admit, examine_model
 from financial_assets.resources import Market, Models, Serving
 from financial_assets.serving.manifests import model_name
 
@@ -22,7 +24,12 @@ def make_external_asset(model: ExternalModel) -> dg.AssetsDefinition:
     """
     key = dg.AssetKey(["external", model.name])
 
-    @dg.asset(
+    def judge(market: Market) -> list[dg.AssetCheckResult]:
+        _, examination = examine_model(model, market.load_panel().until(market.clock().now()))
+        return [_check(examination)]
+
+    @checkable_asset(
+        judge=judge,
         key=key,
         group_name="artifacts",
         owners=["team:ml-platform"],
@@ -43,7 +50,9 @@ def make_external_asset(model: ExternalModel) -> dg.AssetsDefinition:
         )
         if admission.artifact is None:
             context.log.error(f"{model.path} is refused: {admission.reason}")
-            return dg.MaterializeResult(metadata=_metadata(model, admission), check_results=[_check(admission)])
+            return dg.MaterializeResult(
+                metadata=_metadata(model, admission), check_results=[_check(admission.examination)]
+            )
         artifact = admission.artifact
         name = model_name(artifact.variant, artifact.version)
         _, difference = deploy_artifact(market, serving, serving.target(), artifact)
@@ -57,17 +66,17 @@ def make_external_asset(model: ExternalModel) -> dg.AssetsDefinition:
                 "model card": dg.MetadataValue.json(dict(artifact.card)),
                 **_metadata(model, admission),
             },
-            check_results=[_check(admission)],
+            check_results=[_check(admission.examination)],
         )
 
     return external
 
 
-def _check(admission: Admission) -> dg.AssetCheckResult:
+def _check(examination: Examination) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         check_name="admitted",
-        passed=admission.artifact is not None,
-        description=admission.reason or "Every question was answered well.",
+        passed=examination.passed,
+        description=examination.reason or "Every question was answered well.",
     )
 
 

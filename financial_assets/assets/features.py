@@ -8,11 +8,14 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 
+from financial_assets.assets.checks.checkable import checkable_asset
 from financial_assets.assets.market import price_panel
+from financial_assets.errors import FeatureError
 from financial_assets.features.appending import Appended, append_features, next_sessions, save_features
-from financial_assets.features.causality import causality_violations, spot_violations
+from financial_assets.features.causality import causality_violations, spot_violations, stored_violations
 from financial_assets.features.graph import FeatureGraph, FeaturePanel, compute_panel
 from financial_assets.features.schema import check_feature_panel, feature_schema
+from financial_assets.features.stored.reading import load_features
 from financial_assets.market.panel import PricePanel
 from financial_assets.metadata import column_lineage, column_schema, link, quality_check, refusal, table
 from financial_assets.models.artifacts.fingerprint import code_version
@@ -27,7 +30,24 @@ _MOST_DESCRIBED = 50_000
 """Rows from which the distributions in the metadata are taken, evenly spaced over a larger panel."""
 
 
-@dg.asset(
+def _judge(market: Market) -> list[dg.AssetCheckResult]:
+    """Of the stored features beside the stored panel; a panel that has gone on since is cut where they end."""
+    stored, panel = load_features(market.features_path), PricePanel.load(market.panel_path)
+    panel = panel.until(stored.sessions[-1])
+    if not panel.sessions.equals(stored.sessions) or panel.tickers != stored.tickers:
+        raise FeatureError("the stored features are of other tickers or sessions than the panel: materialize features")
+    graph = FeatureGraph(covariates=panel.covariates)
+    if graph.names != stored.names:
+        raise FeatureError("the stored features are of another catalogue than the code: materialize features")
+    violations = stored_violations(stored, graph, panel, cuts=_CUTS, seed=market.seed)
+    return [
+        quality_check("schema", _SCHEMA, int(stored.valid.sum()), check_feature_panel(stored, graph.features)),
+        quality_check("causal", "Stored features equal those of a panel that ends there", _CUTS, violations),
+    ]
+
+
+@checkable_asset(
+    judge=_judge,
     group_name="features",
     owners=["team:quant-research"],
     kinds={"pytorch", "pandera"},

@@ -8,34 +8,26 @@ import dagster as dg
 import pandas as pd
 from pydantic import Field
 
+from financial_assets.assets.checks.checkable import checkable_asset
+from financial_assets.assets.checks.prices import CHECK_SPECS, fresh_check, ingestion_checks, stored_price_checks
 from financial_assets.errors import FinancialAssetsError, MarketDataError, SourceError
 from financial_assets.market.covariates.channels import covariate_gaps
 from financial_assets.market.freshness import LATENESS, longest_wait, overdue
 from financial_assets.market.ingestion import Ingestion
 from financial_assets.market.panel import PricePanel
-from financial_assets.market.quality.checks import CONSISTENCY
 from financial_assets.market.quality.notes import notes_of, warnings_of
 from financial_assets.market.schemas import PRICE_SCHEMA
-from financial_assets.metadata import column_lineage, column_schema, link, quality_metadata, table
+from financial_assets.metadata import column_lineage, column_schema, link, table
 from financial_assets.resources import Market
 from financial_assets.workflows.run_history import superseded_by
 
 GROUP = "market_data"
 OWNERS = ["team:market-data"]
-PRICE_CHECKS = ("schema", "duplicates", "ohlc_order", "impossible_values", "completeness", "consistency")
-"""Checks of single bars. Bars that fail one are left out; with QUALITY_POLICY=strict they stop the run."""
-
 _LEARNERS = "training"
 """Group of the assets that learn from prices, each up to its data cut-off."""
 
-_SHOWN = 5
-"""Overdue sessions that are named."""
-
 _MOST_NAMED = 10
 """Tickers named in a warning; a universe may have hundreds."""
-
-FRESH = "fresh"
-"""Check of the prices' age; the sensor ``watch_prices`` evaluates it between runs."""
 
 
 def freshness_policy() -> dg.FreshnessPolicy:
@@ -50,7 +42,10 @@ def freshness_policy() -> dg.FreshnessPolicy:
 
 
 class RawPricesConfig(dg.Config):
-    """Which session the run works on, and how far the data cut-off moves."""
+    """Which session the run works on, and how far the data cut-off moves.
+
+    The universe is no setting of a run, but of the state folder: another one is another FINANCIAL_ASSETS_HOME.
+    """
 
     advance_sessions: int = Field(
         default=0,
@@ -65,26 +60,15 @@ class RawPricesConfig(dg.Config):
     )
 
 
-@dg.asset(
+@checkable_asset(
+    judge=stored_price_checks,
     group_name=GROUP,
     owners=OWNERS,
     kinds={"python", "parquet"},
     code_version="1",
     retry_policy=dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS),
     pool="price_source",
-    check_specs=[
-        *(
-            dg.AssetCheckSpec(
-                name, asset="raw_prices", blocking=True, description=CONSISTENCY if name == "consistency" else None
-            )
-            for name in PRICE_CHECKS
-        ),
-        dg.AssetCheckSpec(
-            "extreme_moves", asset="raw_prices", description="Moves that are possible but rare: look at them"
-        ),
-        dg.AssetCheckSpec(FRESH, asset="raw_prices", description="Prices of no session are overdue by the calendar"),
-        dg.AssetCheckSpec("delivery", asset="raw_prices", blocking=True, description="Every ticker was delivered"),
-    ],
+    check_specs=CHECK_SPECS,
 )
 def raw_prices(context: dg.AssetExecutionContext, config: RawPricesConfig, market: Market) -> Iterator[Any]:
     """Daily bars of the universe, as the source gives them, upserted by session into the price store.
@@ -98,7 +82,7 @@ def raw_prices(context: dg.AssetExecutionContext, config: RawPricesConfig, marke
         _claim_day(market)
     ingestion = _ingest(market)
     is_strict = market.quality_policy == "strict"
-    yield from _checks(ingestion, len(market.tickers), is_strict)
+    yield from ingestion_checks(ingestion, len(market.tickers), is_strict)
     messages = [*ingestion.notes, *warnings_of(notes_of(ingestion.screening))]
     if ingestion.report is None:
         raise _refusal(ingestion, messages)
@@ -133,21 +117,6 @@ def raw_prices(context: dg.AssetExecutionContext, config: RawPricesConfig, marke
     )
 
 
-def fresh_check(late: pd.DatetimeIndex, updated: pd.Timestamp) -> dg.AssetCheckResult:
-    """The result of the check ``fresh``: sessions whose prices are overdue, and when prices were last updated (UTC)."""
-    message = "no session is overdue"
-    if len(late):
-        days = ", ".join(f"{day:%Y-%m-%d}" for day in late[-_SHOWN:])
-        message = (
-            f"the prices of these sessions are overdue: {days}{' and earlier ones' if len(late) > _SHOWN else ''}; the "
-            f"last update was on {updated:%Y-%m-%d %H:%M} UTC. Is the Dagster daemon running and the schedule "
-            "daily_after_close on? Run the job `daily`"
-        )
-    return dg.AssetCheckResult(
-        check_name=FRESH, passed=not len(late), severity=dg.AssetCheckSeverity.ERROR, description=message
-    )
-
-
 def _ingest(market: Market) -> Ingestion:
     """Ingest; only network failures are worth another attempt."""
     try:
@@ -155,24 +124,6 @@ def _ingest(market: Market) -> Ingestion:
     except FinancialAssetsError as error:
         is_passing = isinstance(error, SourceError) and market.price_source == "yahoo"
         raise dg.Failure(str(error), allow_retries=is_passing) from error
-
-
-def _checks(ingestion: Ingestion, tickers: int, is_strict: bool) -> Iterator[dg.AssetCheckResult]:
-    for result in ingestion.quality:
-        yield dg.AssetCheckResult(
-            check_name=result.name,
-            passed=result.passed,
-            severity=dg.AssetCheckSeverity.ERROR if result.blocking else dg.AssetCheckSeverity.WARN,
-            description=result.description,
-            metadata=quality_metadata(result.description, result.checked, result.failures),
-        )
-    failures = pd.DataFrame({"ticker": list(ingestion.failures), "problem": list(ingestion.failures.values())})
-    yield dg.AssetCheckResult(
-        check_name="delivery",
-        passed=failures.empty,
-        severity=dg.AssetCheckSeverity.ERROR if ingestion.never_delivered and is_strict else dg.AssetCheckSeverity.WARN,
-        metadata=quality_metadata("Every ticker was delivered", tickers, failures),
-    )
 
 
 def _undelivered(ingestion: Ingestion, market: Market) -> str:

@@ -5,8 +5,10 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
+from financial_assets.assets.checks.checkable import checkable_asset
 from financial_assets.assets.evaluation import predictions
 from financial_assets.assets.features import features
+from financial_assets.experiment.arms import Arm
 from financial_assets.experiment.evaluation.evaluate import DIRECT_COLUMNS
 from financial_assets.features.catalogue import CATALOGUE
 from financial_assets.features.graph import FeatureGraph, FeaturePanel, compute_panel
@@ -30,7 +32,13 @@ CALENDAR = tuple(feature.name for feature in CATALOGUE if feature.family == "cal
 """Features that depend on the date alone: they vary with the season and cannot drift."""
 
 
-@dg.asset(
+def _judge(market: Market, models: Models, ab_test: ABTest) -> list[dg.AssetCheckResult]:
+    report, champion = _detect(market, models, ab_test)
+    return [drift_check(report, champion.model)]
+
+
+@checkable_asset(
+    judge=_judge,
     group_name="monitoring",
     owners=["team:ml-platform"],
     kinds={"python", "matplotlib"},
@@ -55,6 +63,17 @@ def drift(context: dg.AssetExecutionContext, market: Market, models: Models, ab_
     cut-off brings a new reference. A risen loss is an error and may trigger a retraining. Inputs that have shifted
     while the loss has not risen are a warning, and so is an alarm that has ended.
     """
+    report, champion = _detect(market, models, ab_test)
+    save_drift(report, champion.model, market.drift_path)
+    context.log.info(_sentence(report, champion.model))
+    return dg.MaterializeResult(
+        check_results=[drift_check(report, champion.model)],
+        metadata=_metadata(report, champion.model, champion.data_cutoff),
+    )
+
+
+def _detect(market: Market, models: Models, ab_test: ABTest) -> tuple[DriftReport, Arm]:
+    """What log and bars say of the champion now, and who that is."""
     stored = market.current_panel()
     panel = stored.panel
     with ab_test.log() as log:
@@ -70,12 +89,7 @@ def drift(context: dg.AssetExecutionContext, market: Market, models: Models, ab_
         loss=served_excess_loss(direct, champion, panel, reference.majority_up),
         folder=market.folder / "drift" / "thresholds",
     )
-    save_drift(report, champion.model, market.drift_path)
-    context.log.info(_sentence(report, champion.model))
-    return dg.MaterializeResult(
-        check_results=[drift_check(report, champion.model)],
-        metadata=_metadata(report, champion.model, champion.data_cutoff),
-    )
+    return report, champion
 
 
 def _daily_means(market: Market, stored: StoredPanel) -> pd.DataFrame:

@@ -8,6 +8,7 @@ import dagster as dg
 import pandas as pd
 from pydantic import Field
 
+from financial_assets.assets.checks.checkable import checkable_asset
 from financial_assets.experiment.decision.guardrail_words import guardrail_lines, guardrail_sentence
 from financial_assets.experiment.decision.record import Decision
 from financial_assets.experiment.decision.series import question_of
@@ -37,7 +38,15 @@ class RolloutConfig(dg.Config):
     by: str = Field(default="", description="Who approves.")
 
 
-@dg.asset(
+def _judge(ab_test: ABTest) -> list[dg.AssetCheckResult]:
+    with ab_test.log() as log:
+        controller = ExperimentController(Rollout(log, ab_test.policy(), ab_test.switch))
+        judged = [(decision, controller.plan_of(decision)) for decision in controller.latest()]
+        return _checks(controller.rollout, judged)
+
+
+@checkable_asset(
+    judge=_judge,
     group_name=GROUP,
     owners=OWNERS,
     kinds={"kubernetes"},
@@ -58,9 +67,8 @@ def rollout(
         decisions = controller.latest()
         if config.approve:
             _approve(log, decisions, config, context.run.run_id)
-        promotions = [decision for decision in decisions if decision.action == "promote" and decision.moves_traffic]
-        waiting = [decision for decision in promotions if not is_approved(controller.rollout, decision)]
         judged = [(decision, controller.plan_of(decision)) for decision in decisions]
+        checks = _checks(controller.rollout, judged)
         questions = question_lines(judged, controller.unasked())
     step = take_step(decisions, models, serving, ab_test)
     halted = ab_test.switch.halt_in_force()
@@ -69,28 +77,9 @@ def rollout(
     moving = [(decision, plan) for decision, plan in judged if plan.moves_traffic]
     summary = "\n".join(f"{decision.action}: {first_reason(decision, plan)}" for decision, plan in moving) or _NOTHING
     context.log.info(summary + (f"; weight epoch {step.epoch.number}" if step.moved else ""))
-    fired = dict.fromkeys(
-        guardrail_sentence(rail, decision, plan)
-        for decision, plan in judged
-        for rail in decision.guardrails
-        if rail.fired
-    )
     return dg.MaterializeResult(
         data_version=dg.DataVersion(f"{step.epoch.experiment}-{step.epoch.number}"),
-        check_results=[
-            dg.AssetCheckResult(
-                check_name="guardrails",
-                passed=not fired,
-                severity=dg.AssetCheckSeverity.WARN,
-                description=" ".join(fired) or "none has fired",
-            ),
-            dg.AssetCheckResult(
-                check_name="approval",
-                passed=not waiting,
-                severity=dg.AssetCheckSeverity.WARN,
-                description="; ".join(map(_how_to_approve, waiting)) or "no promotion waits",
-            ),
-        ],
+        check_results=checks,
         metadata={
             "decision": summary,
             "questions": "\n".join(line.sentence for line in questions),
@@ -101,6 +90,32 @@ def rollout(
             **{f"share/{model}": float(weight) for model, weight in step.epoch.weights.items()},
         },
     )
+
+
+def _checks(rollout: Rollout, judged: Sequence[tuple[Decision, ExperimentPlan]]) -> list[dg.AssetCheckResult]:
+    """Of the latest decisions, each with its plan."""
+    fired = dict.fromkeys(
+        guardrail_sentence(rail, decision, plan)
+        for decision, plan in judged
+        for rail in decision.guardrails
+        if rail.fired
+    )
+    promotions = [decision for decision, _ in judged if decision.action == "promote" and decision.moves_traffic]
+    waiting = [decision for decision in promotions if not is_approved(rollout, decision)]
+    return [
+        dg.AssetCheckResult(
+            check_name="guardrails",
+            passed=not fired,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=" ".join(fired) or "none has fired",
+        ),
+        dg.AssetCheckResult(
+            check_name="approval",
+            passed=not waiting,
+            severity=dg.AssetCheckSeverity.WARN,
+            description="; ".join(map(_how_to_approve, waiting)) or "no promotion waits",
+        ),
+    ]
 
 
 def _approve(log: PredictionLog, decisions: Sequence[Decision], config: RolloutConfig, run_id: str) -> None:

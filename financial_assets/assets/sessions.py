@@ -158,5 +158,9 @@ def _session(context: dg.AssetExecutionContext, market: Market) -> pd.Timestamp:
         raise dg.Failure("choose a session: this asset is made by partition", allow_retries=False)
     session, now = pd.Timestamp(context.partition_key), market.clock().now()
     if session > now:
-        raise dg.Failure(f"{session:%Y-%m-%d} is after the market clock ({now:%Y-%m-%d})", allow_retries=False)
+        raise dg.Failure(
+            f"{session:%Y-%m-%d} is after the market clock ({now:%Y-%m-%d}): `financial-assets replay` or the job "
+            "`daily` moves it on",
+            allow_retries=False,
+        )
     return session

@@ -7,16 +7,19 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
+from financial_assets.assets.checks.checkable import checkable_asset
 from financial_assets.assets.evaluation import ab_evaluation, predictions
 from financial_assets.assets.monitoring import drift
 from financial_assets.assets.rollout import rollout
 from financial_assets.assets.sessions import add_sessions
+from financial_assets.errors import SignalsError
 from financial_assets.market.calendar import sessions_later
 from financial_assets.market.panel import PricePanel
 from financial_assets.metadata import column_schema, link, quality_check, refusal, table
 from financial_assets.resources import ABTest, Market, Serving
-from financial_assets.serving.signal_files import has_signals, save_signals
+from financial_assets.serving.signal_files import has_signals, read_signals, save_signals
 from financial_assets.serving.signals import SIGNAL_SCHEMA, check_signals, missing_heads
+from financial_assets.workflows.desk.session import MAKE_SIGNALS
 from financial_assets.workflows.signals import ask_champion, checked_signals, doubtful_bars, no_signal
 
 GROUP = "signals"
@@ -31,7 +34,26 @@ _SHOWN = [
 ]
 
 
-@dg.asset(
+def _judge(market: Market) -> list[dg.AssetCheckResult]:
+    """Of the stored signals of the last session that has prices."""
+    panel = market.panel()
+    session = panel.sessions[-1]
+    signals = read_signals(market.folder / "signals", session)
+    if signals is None:
+        raise SignalsError(f"there are no signals of {session:%Y-%m-%d}", stale=False, fix=MAKE_SIGNALS)
+    reasons = no_signal(panel, market, market.tickers)
+    expected = [name for name in market.tickers if name not in reasons]
+    failures = check_signals(signals, expected)
+    broken = None if failures.empty else f"{len(failures)} of {len(signals)} stored signals break a rule"
+    return [
+        quality_check("sound", _SOUND, len(signals), failures, description=broken),
+        _coverage(reasons, len(market.tickers)),
+        _current(session, market.clock().now()),
+    ]
+
+
+@checkable_asset(
+    judge=_judge,
     group_name=GROUP,
     owners=OWNERS,
     kinds={"python", "parquet"},
@@ -169,6 +191,12 @@ def completed_session(context: dg.AssetExecutionContext, market: Market) -> dg.M
     # Prices of a live source may lag behind its clock: a session without bars is left to a later run.
     sessions = market.panel().sessions
     session = sessions[-1]
+    before = context.job_def.asset_layer.asset_graph.get(context.asset_key).parent_keys
+    is_alone = not before & context.job_def.asset_layer.selected_asset_keys
+    if is_alone and not has_signals(market.folder / "signals", session):
+        raise dg.Failure(
+            f"{session:%Y-%m-%d} is not complete, as it has no signals; {MAKE_SIGNALS}", allow_retries=False
+        )
     market.complete_session(session)
     first = market.first_cutoff().get()
     if first is not None:

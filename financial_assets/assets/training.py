@@ -1,4 +1,4 @@
-"""Group training: one asset a model variant, and the baselines that every variant is held against."""
+"""Group training: one asset a model variant, and the reference models that every variant is compared with."""
 
 from typing import Any
 
@@ -6,9 +6,10 @@ import dagster as dg
 import pandas as pd
 from pydantic import Field
 
+from financial_assets.assets.checks.checkable import checkable_asset
 from financial_assets.assets.features import features
 from financial_assets.errors import TrainingError
-from financial_assets.metadata import link, plot, table
+from financial_assets.metadata import link, plot, rounded, table
 from financial_assets.models.baselines.fitted import fit_baselines
 from financial_assets.models.fitting.registry import FITTERS
 from financial_assets.models.lifecycle import TrainedModel
@@ -35,7 +36,10 @@ OWNERS = ["team:quant-research"]
 
 
 class TrainingConfig(dg.Config):
-    """Settings that one run overrides: the result is another model, with its own fingerprint, version and trial."""
+    """Settings that one run overrides: the result is another model, with its own fingerprint, version and trial.
+
+    To train some of the variants only, select their assets.
+    """
 
     seed: int | None = Field(default=None, ge=0, description="Seed of weights and of their training; default: SEED.")
     max_epochs: int | None = Field(
@@ -74,14 +78,13 @@ def data_cutoff(context: dg.AssetExecutionContext, market: Market) -> pd.Timesta
 
 
 @dg.asset(group_name=GROUP, owners=OWNERS, kinds={"scikitlearn"}, code_version="1", deps=[features])
-def baselines(context: dg.AssetExecutionContext, market: Market, models: Models) -> dg.MaterializeResult:
+def reference_models(context: dg.AssetExecutionContext, market: Market, models: Models) -> dg.MaterializeResult:
     """Reference forecasters of direction, risk and ranking.
 
     Majority class, persistence and logistic regression; historical quantiles, filtered historical simulation,
     RiskMetrics and HAR; reversal and momentum.
 
-    They are fitted on the same blocks as the networks, and every model is compared with them. The variant called
-    `baseline` is a network and not one of them.
+    They are fitted on the same blocks as the networks, and every model is compared with them.
     """
     fitted = fit_baselines(
         market.load_features(),
@@ -92,7 +95,7 @@ def baselines(context: dg.AssetExecutionContext, market: Market, models: Models)
     models.keep_baselines(fitted)
     context.log.info(f"majority class: up {fitted.majority_up:.1%} of the time in the fit block")
     if fitted.har_silent:
-        context.log.warning(f"the baseline har says nothing of some tickers: {fitted.har_silent}")
+        context.log.warning(f"the reference model har says nothing of some tickers: {fitted.har_silent}")
     weights = pd.DataFrame({"feature": fitted.feature_names, "coefficient": fitted.coefficients})
     order = weights["coefficient"].abs().sort_values(ascending=False).index
     return dg.MaterializeResult(
@@ -114,7 +117,11 @@ def make_model_asset(variant: Variant) -> dg.AssetsDefinition:
     # In a run of all, the members are trained first, and the ensemble finds them.
     members = [dg.AssetKey(["models", member.name]) for member in variant.members]
 
-    @dg.asset(
+    def judge(market: Market, models: Models) -> list[dg.AssetCheckResult]:
+        return _checks(models.lifecycle().current_training(variant.name), market.bayes_accuracy)
+
+    @checkable_asset(
+        judge=judge,
         key=key,
         group_name=GROUP,
         owners=OWNERS,
@@ -184,16 +191,16 @@ def _checks(trained: TrainedModel, bayes_accuracy: float | None) -> list[dg.Asse
             passed=not constant.constant,
             metadata={
                 "constant heads": ", ".join(constant.constant_heads) or "none",
-                "deviation of the probability": constant.probability_deviation,
-                "share of answers up": constant.share_up,
+                "deviation of the probability": rounded(constant.probability_deviation),
+                "share of answers up": rounded(constant.share_up),
             },
         ),
         dg.AssetCheckResult(
             check_name="no_leak_alarm",
             passed=not leak.alarm,
             metadata={
-                "accuracy": leak.accuracy.estimate,
-                "99.9 % lower bound": leak.accuracy.low,
+                "accuracy": rounded(leak.accuracy.estimate),
+                "99.9 % lower bound": rounded(leak.accuracy.low),
                 "heads that know too much": ", ".join(leak.heads) or "none",
                 "verdict": str(leak),
             },
@@ -203,7 +210,12 @@ def _checks(trained: TrainedModel, bayes_accuracy: float | None) -> list[dg.Asse
             passed=margin.low > 0,
             severity=dg.AssetCheckSeverity.WARN,
             description="Whether the day-clustered 95 % interval of the margin is above zero; most models fail.",
-            metadata={"margin": margin.estimate, "low": margin.low, "high": margin.high, "days": margin.days},
+            metadata={
+                "margin": rounded(margin.estimate),
+                "low": rounded(margin.low),
+                "high": rounded(margin.high),
+                "days": margin.days,
+            },
         ),
     ]
 
@@ -220,10 +232,10 @@ def _metadata(trained: TrainedModel, models: Models) -> dict[str, Any]:
         "reused": str(trained.reused),
         **mlflow_metadata(models, trained.run_id),
         "device": training.device,
-        "seconds": training.seconds,
+        "seconds": rounded(training.seconds),
         "best epoch": float(training.best_epoch),
         "data cut-off": f"{training.cutoff:%Y-%m-%d}",
-        **{f"held_out/{name}": score.estimate for name, score in scores.items()},
+        **{f"held_out/{name}": rounded(score.estimate) for name, score in scores.items()},
         "held-out scores, uncalibrated, with day-clustered 95 % intervals": table(rows),
         "learning curve": plot(plot_history(training.history, training.best_epoch), "learning curve"),
     }

@@ -37,15 +37,15 @@ _HEADLINES = {
 
 
 def make_walk_forward_assets(variants: Sequence[str], plan: FoldPlan) -> list[dg.AssetsDefinition]:
-    """The forecasts of each of ``variants`` and of the baselines, partitioned by fold, and the report."""
+    """The forecasts of each of ``variants`` and of the reference models, partitioned by fold, and the report."""
     folds = dg.StaticPartitionsDefinition(list(plan.names))
     forecasts = [_make_forecasts(models, folds) for models in (*variants, BASELINES)]
     return [*forecasts, _make_report(forecasts)]
 
 
 def _make_forecasts(models_name: str, folds: dg.StaticPartitionsDefinition) -> dg.AssetsDefinition:
-    key = dg.AssetKey(["walk_forward", models_name])
-    who = "All baselines" if models_name == BASELINES else f"The variant {models_name}"
+    key = dg.AssetKey(["walk_forward", "reference_models" if models_name == BASELINES else models_name])
+    who = "All reference models" if models_name == BASELINES else f"The variant {models_name}"
 
     @dg.asset(
         key=key,

@@ -72,11 +72,14 @@ class OwningExecutor(dg.Executor):
 def make_owning_executor(
     tracker: Callable[[], MlflowTracker], dagster_ui_url: str | None = None
 ) -> dg.ExecutorDefinition:
-    """Steps in processes of their own or in the run's, configured as Dagster's ``multi_or_in_process_executor``."""
+    """Steps in processes of their own or in the run's, configured as Dagster's ``multi_or_in_process_executor``.
 
-    @dg.executor(
-        name="owning_executor", config_schema=_INNER.config_schema.as_field(), requirements=_INNER.get_requirements
-    )
+    By default in the run's: importing torch once saves more than running two steps at a time, and a single asset or
+    check that somebody launches in the browser is one step.
+    """
+    schema = dg.Field(_INNER.config_schema.as_field().config_type, default_value={"in_process": {}})
+
+    @dg.executor(name="owning_executor", config_schema=schema, requirements=_INNER.get_requirements)
     def owning_executor(init_context: dg.InitExecutorContext) -> dg.Executor:
         create = _INNER.executor_creation_fn
         assert create is not None

@@ -5,10 +5,8 @@ from datetime import UTC, datetime
 import dagster as dg
 import pandas as pd
 
-from financial_assets.assets.market import FRESH, fresh_check
+from financial_assets.assets.checks.prices import FRESH, RAW_PRICES, fresh_check
 from financial_assets.market.freshness import overdue
-
-_RAW_PRICES = dg.AssetKey("raw_prices")
 
 
 @dg.sensor(
@@ -18,7 +16,7 @@ _RAW_PRICES = dg.AssetKey("raw_prices")
 )
 def watch_prices(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
     """One result for each set of overdue sessions, and one when they are no longer overdue."""
-    latest = context.instance.get_latest_materialization_event(_RAW_PRICES)
+    latest = context.instance.get_latest_materialization_event(RAW_PRICES)
     if latest is None:
         return dg.SkipReason("raw_prices was never materialized")
     updated = pd.Timestamp(latest.timestamp, unit="s", tz="UTC")
@@ -29,7 +27,7 @@ def watch_prices(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.Sk
     if description == (context.cursor or fresh_check(late[:0], updated).description):
         return dg.SkipReason(description)
     evaluation = dg.AssetCheckEvaluation(
-        asset_key=_RAW_PRICES,
+        asset_key=RAW_PRICES,
         check_name=FRESH,
         passed=result.passed,
         severity=result.severity,

@@ -17,7 +17,8 @@ full_pipeline = dg.define_asset_job(
     "full_pipeline",
     selection=dg.AssetSelection.all() - ON_REQUEST,
     description="Everything once: prices, features, models, ONNX files, serving, a replay of past sessions, "
-    "evaluation, signals and orders.",
+    "evaluation, signals and orders. The launchpad describes what one run may change (seed, epochs, sessions). "
+    "Universe and variants are those of the state folder and its settings.",
     config={"execution": {"config": _IN_PROCESS}, "loggers": CONSOLE},
     tags={"dagster/max_runtime": 3600},
 )
@@ -85,9 +86,9 @@ walk_forward = dg.define_asset_job(
     "walk_forward",
     selection=dg.AssetSelection.groups("walk_forward"),
     description=(
-        "Every model and baseline, fitted and judged fold by fold on the past up to the data cut-off, and the report "
-        "over all folds. Without a partition: all folds, one after the other. With one, as in a backfill: that fold. "
-        "Folds that are there are reused, so that an interrupted run goes on."
+        "Every model and reference model, fitted and judged fold by fold on the past up to the data cut-off, and the "
+        "report over all folds. Without a partition: all folds, one after the other. With one, as in a backfill: that "
+        "fold. Folds that are there are reused, so that an interrupted run goes on."
     ),
     config={"execution": {"config": _IN_PROCESS}, "loggers": CONSOLE},
     tags={"dagster/max_runtime": 12 * 3600},

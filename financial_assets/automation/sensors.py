@@ -132,7 +132,7 @@ def _run_request(request: Request, epoch: WeightEpoch, experiment_started_at: st
     again has models of the same names and could otherwise not be retrained.
     """
     chain = [dg.AssetKey([folder, request.variant]) for folder in ("models", "onnx", "predictors")]
-    common = [dg.AssetKey(name) for name in ("raw_prices", "price_panel", "features", "baselines", "experiment")]
+    common = [dg.AssetKey(name) for name in ("raw_prices", "price_panel", "features", "reference_models", "experiment")]
     return dg.RunRequest(
         run_key=f"{request.incident}:{request.attempt}:{experiment_started_at}",
         tags=request_tags(request, experiment_started_at) | {"retrain/epoch": str(epoch.number)},

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from financial_assets.features.graph import FeatureGraph
+from financial_assets.features.graph import FeatureGraph, FeaturePanel
 
 if TYPE_CHECKING:
     from financial_assets.market.panel import PricePanel
@@ -70,6 +70,41 @@ def causality_violations(
             expected = whole[..., cut]
             spots = [(int(row), cut) for row in rows]
             failures += _differences(graph, panel, spots, expected, short, "later bars change the value")
+    return pd.DataFrame(failures, columns=list(_COLUMNS))
+
+
+def stored_violations(
+    stored: FeaturePanel, graph: FeatureGraph, panel: PricePanel, *, cuts: int = 3, seed: int = 0, most: int = 32
+) -> pd.DataFrame:
+    """Where stored features differ from those of the panel cut short at their session.
+
+    Parameters
+    ----------
+    stored
+        Features of the panel's tickers and sessions; only their valid values are looked at.
+    graph, panel, cuts, seed, most
+        As of ``causality_violations``. The last session is always among the cuts.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As from ``causality_violations``; ``whole`` is what is stored.
+    """
+    draw, sessions = np.random.default_rng(seed), len(panel.sessions)
+    drawn = {int(at) for at in draw.choice(sessions, size=min(cuts, sessions), replace=False)} | {sessions - 1}
+    rows = np.arange(len(panel.tickers))
+    if len(rows) > most:
+        rows = np.sort(draw.choice(rows, size=most, replace=False))
+    failures: list[dict[str, Any]] = []
+    with torch.inference_mode():
+        for cut in sorted(drawn):
+            known = rows[stored.valid[rows, cut]]
+            if not len(known):
+                continue
+            short = graph(torch.from_numpy(panel.values[known, :, : cut + 1]))[..., -1]
+            expected = torch.from_numpy(stored.values[known, :, cut])
+            spots = [(int(row), cut) for row in known]
+            failures += _differences(graph, panel, spots, expected, short, "is stored otherwise than its bars give it")
     return pd.DataFrame(failures, columns=list(_COLUMNS))
 
 

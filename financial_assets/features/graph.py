@@ -220,6 +220,8 @@ class FeaturePanel:
                     values=stored["values"],
                     valid=stored["valid"],
                 )
+        except FileNotFoundError:
+            raise FeatureError(f"there are no features at {path}: materialise `features` first") from None
         except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise FeatureError(f"{path} is not a readable feature panel ({error}): materialise `features`") from error
 

@@ -35,13 +35,17 @@ from financial_assets.settings.state_folder import RESOLVED
 if TYPE_CHECKING:
     from financial_assets.features.graph import FeaturePanel
     from financial_assets.market.ingestion import Ingestion
+    from financial_assets.market.quality import QualityResult
     from financial_assets.market.quality.notes import QualityNote
 
 
 class MarketState(TradingDays):
     """Prices of one market: their source, their store, and what the clock lets be seen of them."""
 
-    tickers: list[str]
+    tickers: list[str] = Field(
+        description="The universe (TICKERS) of the state folder, whose log, plans and report are about one market. "
+        "For another universe, start with another FINANCIAL_ASSETS_HOME instead of changing it here."
+    )
     price_files: str | None = None
     universe_file: str | None = None
     market_calendar: str = "XNYS"
@@ -134,6 +138,35 @@ class MarketState(TradingDays):
                 notes = tuple(sorted((*earlier, *notes), key=lambda note: note.ticker))
             atomic_write_text(self.notes_path, notes_to_json(notes))
         return outcome
+
+    def judge_stored(self) -> tuple[QualityResult, ...]:
+        """One result per rule about the prices in the store; see ``quality.checks.results_of_stored``.
+
+        Raises
+        ------
+        MarketDataError
+            There are no prices yet, or they were stored by an earlier version.
+        """
+        from financial_assets.market.quality.checks import results_of_stored  # pandera
+        from financial_assets.market.quality.overrides import load_overrides
+
+        tickers = list(dict.fromkeys([*self.tickers, *self.covariate_channels().tickers]))
+        stored = self.store().read(tickers, _date(self.ingestion_start_date), _date(self.ingestion_end_date))
+        if stored.empty:
+            raise self._no_prices()
+        return results_of_stored(
+            stored,
+            self._notes(),
+            policy=self.quality_policy,
+            overrides=load_overrides(None if self.quality_overrides is None else Path(self.quality_overrides)),
+            now=pd.Timestamp.now(tz="UTC"),
+        )
+
+    def without_bars(self) -> list[str]:
+        """Tickers of the universe and of covariates of which the store holds nothing, although none of them waits."""
+        tickers = list(dict.fromkeys([*self.tickers, *self.covariate_channels().tickers]))
+        known = {*self.store().last_sessions(tickers).index, *self.waiting_tickers()}
+        return [name for name in tickers if name not in known]
 
     @property
     def _clean_path(self) -> Path:

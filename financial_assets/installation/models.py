@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from financial_assets.errors import SettingsError, TrainingError
 from financial_assets.tracking import MlflowTracker, ModelRegistry
@@ -36,7 +36,10 @@ class ModelStore(BaseModel):
     home: str
     tracking_uri: str
     mlflow_experiment_name: str
-    variants: list[str]
+    variants: list[str] = Field(
+        description="The variants (VARIANTS) that have assets. To run some of them, select their assets; others appear "
+        "when the code location is loaded with another VARIANTS."
+    )
     external_models: str | None = None
     sequence_length: int
     seed: int

@@ -17,6 +17,10 @@ _MOST_CAUGHT_UP = 252
 """Most missed sessions for which one run makes signals: a year."""
 
 
+_AS_STORED = {"reference_models": "baselines"}
+"""Learners whose cut-offs are stored under the name that their asset had in earlier versions."""
+
+
 class TradingDays(BaseModel):
     """Which session is now, which one this run works on, which was completed last, and up to which models may learn."""
 
@@ -118,7 +122,7 @@ class TradingDays(BaseModel):
 
     def own_cutoff(self, learner: str) -> PinnedSession:
         """The data cut-off of an asset that was trained again; the others keep theirs, and so their models."""
-        return PinnedSession(self.folder / "training.json", f"data_cutoff of {learner}")
+        return PinnedSession(self.folder / "training.json", f"data_cutoff of {_AS_STORED.get(learner, learner)}")
 
     def cutoff_of(self, learner: str) -> pd.Timestamp | None:
         """The last session that the asset ``learner`` may learn from; ``None`` before anything was ingested."""

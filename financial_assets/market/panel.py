@@ -331,8 +331,8 @@ class PricePanel:
                 valid=held["valid"],
                 covariates=tuple(map(str, held.get("covariates", ()))),
             )
-        except FileNotFoundError as error:
-            raise MarketDataError(f"there is no price panel at {path}; materialize price_panel first") from error
+        except FileNotFoundError:
+            raise MarketDataError(f"there is no price panel at {path}; materialize price_panel first") from None
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise MarketDataError(f"{path} is not a price panel ({error}); materialize price_panel again") from error
 

@@ -28,10 +28,10 @@ EDGES = {
     "raw_prices": set(),
     "price_panel": {"raw_prices"},
     "features": {"price_panel"},
-    "baselines": {"features"},
+    "reference_models": {"features"},
     "experiment": {"price_panel", *(f"predictors/{name}" for name in VARIANTS)},
     "predictions": {"experiment"},
-    "ab_evaluation": {"predictions", "baselines"},
+    "ab_evaluation": {"predictions", "reference_models"},
     "rollout": {"ab_evaluation"},
     "drift": {"features", "predictions"},
     "daily_signals": {"experiment", "predictions"},
@@ -49,14 +49,14 @@ for name in VARIANTS:
     EDGES[f"explanations/{name}"] = {f"models/{name}"}
     if ALL_VARIANTS[name].network in SPACES:
         EDGES[f"search/{name}"] = {"features"}
-WALK_FORWARD = {f"walk_forward/{name}" for name in (*VARIANTS, "baselines")}
+WALK_FORWARD = {f"walk_forward/{name}" for name in (*VARIANTS, "reference_models")}
 EDGES |= {name: {"features"} for name in WALK_FORWARD} | {"walk_forward_report": WALK_FORWARD}
 ON_REQUEST = {asset for asset in EDGES if asset.startswith(("search/", "explanations/", "walk_forward", "sessions/"))}
 
 GROUPS = {
     "market_data": {"raw_prices", "price_panel"},
     "features": {"features"},
-    "training": {"baselines", *(f"models/{name}" for name in VARIANTS)},
+    "training": {"reference_models", *(f"models/{name}" for name in VARIANTS)},
     "artifacts": {f"onnx/{name}" for name in VARIANTS},
     "serving": {"experiment", *(f"predictors/{name}" for name in VARIANTS)},
     "evaluation": {"predictions", "ab_evaluation", "rollout"},
@@ -173,7 +173,9 @@ def test_daily_neither_trains_nor_exports_nor_deploys() -> None:
         "completed_session",
     }
     assert not {
-        asset for asset in chosen if asset.startswith(("models/", "onnx/", "predictors/")) or "baseline" in asset
+        asset
+        for asset in chosen
+        if asset.startswith(("models/", "onnx/", "predictors/")) or asset == "reference_models"
     }
 
 
@@ -248,6 +250,7 @@ def test_the_sensors_wait_to_be_switched_on() -> None:
     assert {sensor.name for sensor in defs.sensors} == {
         *("retrain_on_alert", "retrain_on_drift", "watch_prices"),
         *("notify_webhook", "notify_slack", "notify_email"),
+        *("explain_new_models", "report_new_folds", "audit_trading_records"),
     }
     for name in ("retrain_on_alert", "retrain_on_drift"):
         sensor = defs.resolve_sensor_def(name)
@@ -355,9 +358,34 @@ def test_every_asset_refers_to_the_line_that_defines_it(asset: str) -> None:
     [reference] = references.code_references  # type: ignore[attr-defined]
     path = Path(reference.file_path)
     assert path.relative_to(ROOT / "financial_assets" / "assets")
-    assert "@dg.asset" in "".join(path.read_text().splitlines()[reference.line_number - 1 : reference.line_number + 25])
+    lines = "".join(path.read_text().splitlines()[reference.line_number - 1 : reference.line_number + 25])
+    checks = GRAPH.get(dg.AssetKey.from_user_string(asset)).check_keys
+    assert ("@checkable_asset" if checks else "@dg.asset") in lines
 
 
 def test_what_is_made_each_session_has_a_freshness_policy_and_nothing_else() -> None:
     daily_assets = {"raw_prices", "features", "predictions", "daily_signals"}
     assert {name for name in EDGES if GRAPH.get(dg.AssetKey.from_user_string(name)).freshness_policy} == daily_assets
+
+
+def test_the_launchpad_says_where_universe_and_variants_are_chosen() -> None:
+    resources = defs.resolve_job_def("full_pipeline").resource_defs
+    fields = {
+        name: resources[resource].config_schema.config_type.fields[name].description or ""
+        for resource, name in (("market", "tickers"), ("models", "variants"))
+    }
+    assert "FINANCIAL_ASSETS_HOME" in fields["tickers"]
+    assert "select their assets" in fields["variants"]
+    node = GRAPH.get(dg.AssetKey("raw_prices")).assets_def.node_def
+    assert isinstance(node, dg.OpDefinition)
+    assert "another FINANCIAL_ASSETS_HOME" in str(node.config_schema.as_field().description)
+
+
+def test_every_check_says_what_it_asks_for() -> None:
+    silent = [key for key in GRAPH.asset_check_keys if not GRAPH.get_check_spec(key).description]
+    assert silent == []
+
+
+def test_what_is_launched_in_the_browser_runs_in_one_process() -> None:
+    config = dg.validate_run_config(defs.resolve_implicit_global_asset_job_def())
+    assert set(config["execution"]["owning_executor"]) == {"in_process"}

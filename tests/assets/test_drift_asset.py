@@ -31,6 +31,7 @@ from financial_assets.monitoring.drift.streams import held_out_excess_loss, majo
 from financial_assets.resources import make_resources
 from financial_assets.settings import load_settings
 from financial_assets.tracking import ModelVersion
+from tests.assets.alone import execute_checks, verdicts
 from tests.kept_thresholds import share_thresholds
 
 SHIFT = 690
@@ -132,6 +133,17 @@ def shifted(tmp_path_factory: pytest.TempPathFactory, memory: dg.DagsterInstance
     return World(
         share_thresholds(tmp_path_factory.mktemp("home"), tmp_path_factory), memory, SHIFT, trained=steady.market.folder
     )
+
+
+def test_the_check_alone_says_the_same_and_leaves_what_the_exporter_reads(steady: World, shifted: World) -> None:
+    for world in (steady, shifted):
+        before = world.market.drift_path.read_bytes()
+        resources = {name: world.resources[name] for name in ("market", "models", "ab_test")}
+        found = execute_checks(drift, resources, world.instance)
+        assert found.success
+        assert verdicts(found, drift) == verdicts(world.result, drift) != {}
+        assert world.market.drift_path.read_bytes() == before
+    assert verdicts(steady.result, drift) != verdicts(shifted.result, drift)
 
 
 def test_the_champion_is_the_same_in_both_markets(steady: World, shifted: World) -> None:

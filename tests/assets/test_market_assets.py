@@ -13,7 +13,8 @@ import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
 
-from financial_assets.assets.market import PRICE_CHECKS, RawPricesConfig, price_panel, raw_prices
+from financial_assets.assets.checks.prices import PRICE_CHECKS
+from financial_assets.assets.market import RawPricesConfig, price_panel, raw_prices
 from financial_assets.automation import freshness
 from financial_assets.automation.freshness import watch_prices
 from financial_assets.errors import SourceError

@@ -20,7 +20,7 @@ from dagster._core.events import DagsterEvent, DagsterEventType
 from financial_assets.assets.artifacts import make_artifact_asset
 from financial_assets.assets.features import features
 from financial_assets.assets.market import price_panel, raw_prices
-from financial_assets.assets.training import baselines, make_model_asset
+from financial_assets.assets.training import make_model_asset, reference_models
 from financial_assets.models.baselines.fitted import Baselines
 from financial_assets.models.variants import Variant
 from financial_assets.resources import make_resources
@@ -34,7 +34,7 @@ ONE, OTHER = (
 )
 MODELS = [make_model_asset(variant) for variant in (ONE, OTHER)]
 ARTIFACT = make_artifact_asset(ONE, MODELS[0])
-CHAIN = ("raw_prices", "price_panel", "features", "baselines", "models/one", "onnx/one")
+CHAIN = ("raw_prices", "price_panel", "features", "reference_models", "models/one", "onnx/one")
 ADVANCED = 30
 
 
@@ -49,7 +49,7 @@ class World:
         self.market, self.models = resources["market"], resources["models"]
         self.instance = instance
         self.defs = dg.Definitions(
-            assets=[raw_prices, price_panel, features, baselines, *MODELS, ARTIFACT],
+            assets=[raw_prices, price_panel, features, reference_models, *MODELS, ARTIFACT],
             jobs=[
                 dg.define_asset_job("whole", selection=dg.AssetSelection.all()),
                 dg.define_asset_job(
@@ -70,7 +70,7 @@ class World:
         )
 
     def cutoffs(self) -> dict[str, pd.Timestamp | None]:
-        return {name: self.market.cutoff_of(name) for name in ("baselines", "models/one", "models/other")}
+        return {name: self.market.cutoff_of(name) for name in ("reference_models", "models/one", "models/other")}
 
     def pins(self) -> dict[str, str]:
         return json.loads((self.market.folder / "training.json").read_text())
@@ -102,7 +102,7 @@ def test_the_cut_off_of_what_is_trained_moves_up_to_the_clock_and_no_other(retra
     now, first = retrained.market.clock().now(), retrained.market.first_cutoff().get()
     assert first is not None
     assert now > first
-    assert retrained.cutoffs() == {"baselines": now, "models/one": now, "models/other": first}
+    assert retrained.cutoffs() == {"reference_models": now, "models/one": now, "models/other": first}
     assert retrained.market.cutoff().get() == first
     assert retrained.market.load_panel().sessions[-1] == now, "no session was advanced"
 
@@ -124,6 +124,15 @@ def test_a_full_run_afterwards_trains_nothing_and_moves_nothing(retrained: World
         (event,) = result.asset_materializations_for_node(f"models__{variant}")
         assert event.metadata["reused"].value == "True"
     assert (retrained.pins(), retrained.versions()) == (before, versions)
+
+
+def test_the_cut_off_that_an_earlier_version_kept_of_the_asset_baselines_is_found(make_market: Any) -> None:
+    market = make_market()
+    market.folder.mkdir(parents=True)
+    stored = {"data_cutoff": "2006-01-03", "data_cutoff of baselines": "2006-03-01"}
+    (market.folder / "training.json").write_text(json.dumps(stored))
+    assert market.cutoff_of("reference_models") == pd.Timestamp("2006-03-01")
+    assert market.cutoff_of("models/one") == pd.Timestamp("2006-01-03")
 
 
 def test_baselines_of_every_cut_off_are_kept(retrained: World) -> None:

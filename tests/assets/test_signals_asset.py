@@ -22,6 +22,7 @@ from financial_assets.serving.client.answers import Answer
 from financial_assets.serving.signal_files import read_signals
 from financial_assets.serving.signal_schema import FURTHER_COLUMNS
 from financial_assets.serving.signals import SIGNAL_SCHEMA, check_signals
+from tests.assets.alone import execute_checks, verdicts
 from tests.assets.conftest import Outcome
 
 CUTOFF = pd.Timestamp("2000-01-03")
@@ -163,6 +164,30 @@ def test_one_sound_row_a_ticker_in_both_files_and_in_dagster(make_market: Any, r
     assert sorted(signals["rank"]) == [1, 2]
     assert signals.sort_values("rank")["score"].is_monotonic_decreasing
     assert shown["five sessions and ranking"] == "in all rows"
+
+
+def test_its_checks_alone_judge_the_stored_signals_and_ask_nobody(
+    make_market: Any, run: Run, gateway: Double, ab_test: ABTest, instance: dg.DagsterInstance
+) -> None:
+    market = begun(make_market())
+    serving = Serving(home=str(market.folder), serving_target="local", request_timeout=1.0, ready_timeout=1.0)
+    resources = {"market": market, "serving": serving, "ab_test": ab_test}
+    missing = execute_checks(daily_signals, resources, instance)
+    assert not missing.success
+    assert "there are no signals of" in missing.failure_text
+    made = run(market)
+    gateway.asked.clear()
+    found = execute_checks(daily_signals, resources, instance)
+    assert found.success, found.failure_text
+    assert verdicts(found, daily_signals) == verdicts(made, daily_signals)
+    assert gateway.asked == []
+    (path,) = (market.folder / "signals").glob("*.parquet")
+    stored = pd.read_parquet(path)
+    stored.loc[0, "probability_up"] = 1.5
+    stored.to_parquet(path)
+    broken = execute_checks(daily_signals, resources, instance)
+    assert not broken.success, "the check blocks"
+    assert not broken.checks("daily_signals")["sound"].passed
 
 
 def test_a_champion_of_an_earlier_version_gives_signals_and_what_it_lacks_is_said_once(

@@ -16,6 +16,7 @@ from financial_assets.installation import open_installation
 from financial_assets.market.clock import HistoricalClock
 from financial_assets.resources import make_resources
 from financial_assets.settings import Settings, load_settings
+from tests.assets.alone import execute_checks, verdicts
 from tests.assets.conftest import Outcome
 
 Run = Callable[[], Outcome]
@@ -103,3 +104,28 @@ def test_a_broken_chain_stops_the_run_and_is_named(run: Run) -> None:
     assert "the record of the desk is broken" in outcome.failure_text
     assert "were edited" in outcome.failure_text
     assert outcome.materialized == set()
+
+
+def test_the_checks_alone_read_the_record_of_the_desk(
+    run: Run, settings: Settings, instance: dg.DagsterInstance
+) -> None:
+    found = make_resources(settings)
+    resources = {name: found[name] for name in ("market", "ab_test", "trading")}
+    for asset, lacks in ((paper_book, "materialize `paper_book`"), (orders, "materialize `orders`")):
+        nothing = execute_checks(asset, resources, instance)
+        assert not nothing.success
+        assert lacks in nothing.failure_text
+    made = run()
+    ledger = found["trading"].paper.path.read_bytes()
+    for asset in (paper_book, orders):
+        alone = execute_checks(asset, resources, instance)
+        assert alone.success, alone.failure_text
+        assert verdicts(alone, asset) == verdicts(made, asset) != {}
+    assert found["trading"].paper.path.read_bytes() == ledger
+    path = Path(made.metadata("orders")["file"])
+    path.write_text(path.read_text().replace("BUY", "SELL"))
+    for asset in (paper_book, orders):
+        broken = execute_checks(asset, resources, instance)
+        assert not broken.success, "the check blocks"
+        assert {name for name, (passed, *_) in verdicts(broken, asset).items() if passed} == set()
+        assert "were edited" in str(broken.checks(asset.key.to_user_string())["chain"].description)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +15,21 @@ import pytest
 from financial_assets.assets.artifacts import make_artifact_asset
 from financial_assets.assets.features import features
 from financial_assets.assets.market import price_panel, raw_prices
-from financial_assets.assets.training import baselines, make_model_asset
+from financial_assets.assets.training import make_model_asset, reference_models
 from financial_assets.features.catalogue import FEATURE_NAMES
+from financial_assets.models.artifacts.storage import load_training, save_training
 from financial_assets.models.baselines.fitted import Baselines
 from financial_assets.models.onnx.export import file_sha256
 from financial_assets.models.variants import Variant
 from financial_assets.resources import make_resources
 from financial_assets.settings import load_settings
+from tests.assets.alone import execute_checks, verdicts
+from tests.assets.conftest import Outcome
 
 TINY = Variant("tiny", layers=1, hidden=8, dropout=0.1, epochs=2, learning_rate=1e-2, batch_size=128)
 MODEL = make_model_asset(TINY)
 ARTIFACT = make_artifact_asset(TINY, MODEL)
-ASSETS = (raw_prices, price_panel, features, baselines, MODEL, ARTIFACT)
+ASSETS = (raw_prices, price_panel, features, reference_models, MODEL, ARTIFACT)
 
 
 class World:
@@ -46,6 +51,9 @@ class World:
             raise_on_error=False,
             run_config={} if config is None else {"ops": {"models__tiny": {"config": config}}},
         )
+
+    def execute_checks(self, asset: dg.AssetsDefinition) -> Outcome:
+        return execute_checks(asset, {name: self.resources[name] for name in ("market", "models")}, self.instance)
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +92,37 @@ def test_the_model_is_judged_on_what_it_never_saw(world: World) -> None:
     assert shown["learning curve"].startswith("![learning curve](data:image/png;base64,")
 
 
+def test_its_checks_alone_judge_the_stored_training_and_train_nothing(world: World) -> None:
+    before = tried(world)
+    found = world.execute_checks(MODEL)
+    assert found.success
+    assert verdicts(found, MODEL) == verdicts(world.first, MODEL)
+    assert tried(world) == before
+
+
+def test_its_checks_alone_fail_on_a_training_that_knows_too_much(world: World, tmp_path: Path) -> None:
+    models = world.resources["models"]
+    folder = models.folder / "tiny" / models.lifecycle().current_training("tiny").fingerprint / "training"
+    shutil.copytree(folder, tmp_path / "training")
+    training = load_training(folder)
+    right = np.where(training.held_out.up, 3.0, -3.0).astype(training.held_out.logit.dtype)
+    save_training(folder, replace(training, held_out=replace(training.held_out, logit=right)))
+    try:
+        found = world.execute_checks(MODEL)
+    finally:
+        shutil.rmtree(folder)
+        shutil.copytree(tmp_path / "training", folder)
+    assert not found.success
+    assert not {name: passed for name, (passed, *_) in verdicts(found, MODEL).items()}["no_leak_alarm"]
+
+
+def test_its_checks_alone_name_what_is_missing(world: World) -> None:
+    other = make_model_asset(replace(TINY, name="untrained"))
+    found = world.execute_checks(other)
+    assert not found.success
+    assert "materialize models/untrained" in found.failure_text
+
+
 def test_the_version_leads_back_to_the_run_and_asset_that_made_it(world: World) -> None:
     (version,) = world.resources["models"].registry().versions()
     assert version.tags["dagster.run_id"] == world.first.run_id
@@ -97,7 +136,7 @@ def test_the_version_leads_back_to_the_run_and_asset_that_made_it(world: World) 
 
 def test_baselines_are_fitted_on_the_same_sessions(world: World) -> None:
     fitted = Baselines.load(world.resources["models"].baselines_path)
-    shown = metadata(world.first, "baselines")
+    shown = metadata(world.first, "reference_models")
     assert shown["data cut-off"] == fitted.cutoff == metadata(world.first, "models__tiny")["data cut-off"]
     assert set(fitted.feature_names) <= set(FEATURE_NAMES)
     assert np.isfinite(fitted.coefficients).all()

@@ -60,7 +60,7 @@ class World:
     def by_partition_and_whole(self) -> World:
         """One fold by its partition, then all of them without one."""
         self.of_fold = self.run("fold-1")
-        self.partitions_of_fold = {name: partitions_of(self, name) for name in ("tiny", "baselines")}
+        self.partitions_of_fold = {name: partitions_of(self, name) for name in ("tiny", "reference_models")}
         with self.resources["models"].tracker().run("pipeline") as pipeline:
             self.of_all = self.run(tags={RUN_TAG: pipeline.id})
         self.pipeline = pipeline.id
@@ -94,7 +94,7 @@ def partitions_of(world: World, asset: str) -> set[str]:
 
 def test_a_partition_is_a_fold_and_the_report_reads_those_that_are_there(world: World) -> None:
     assert world.of_fold.success
-    assert world.partitions_of_fold == {"tiny": {"fold-1"}, "baselines": {"fold-1"}}
+    assert world.partitions_of_fold == {"tiny": {"fold-1"}, "reference_models": {"fold-1"}}
     (event,) = world.of_fold.asset_materializations_for_node("walk_forward_report")
     assert event.metadata["folds there"].value == 2
     assert "| baselines | fold-2 |" in str(event.metadata["folds"].value)
@@ -105,7 +105,7 @@ def test_a_partition_is_a_fold_and_the_report_reads_those_that_are_there(world: 
 
 def test_without_a_partition_all_folds_run_and_what_is_there_is_reused(world: World) -> None:
     assert world.of_all.success
-    assert partitions_of(world, "tiny") == partitions_of(world, "baselines") == {"fold-1", "fold-2"}
+    assert partitions_of(world, "tiny") == partitions_of(world, "reference_models") == {"fold-1", "fold-2"}
     (report,) = world.of_all.asset_materializations_for_node("walk_forward_report")
     assert report.metadata["folds there"].value == 4
     reused = {
@@ -192,7 +192,7 @@ def test_ctrl_c_keeps_what_is_finished(world: World, monkeypatch: pytest.MonkeyP
 
 
 def test_the_other_jobs_leave_it_alone() -> None:
-    own = {f"walk_forward/{name}" for name in (*CHOSEN, "baselines")} | {"walk_forward_report"}
+    own = {f"walk_forward/{name}" for name in (*CHOSEN, "reference_models")} | {"walk_forward_report"}
     for job in ("full_pipeline", "daily", "retrain"):
         chosen = {key.to_user_string() for key in defs.resolve_job_def(job).asset_layer.selected_asset_keys}
         assert not chosen & own
@@ -206,7 +206,7 @@ def test_folds_pass_one_at_a_time() -> None:
 
 
 def test_partitions_are_the_folds_of_the_settings() -> None:
-    for name in (*CHOSEN, "baselines"):
+    for name in (*CHOSEN, "reference_models"):
         found = defs.get_assets_def(dg.AssetKey(["walk_forward", name])).partitions_def
         assert found is not None
         assert found.get_partition_keys() == ["fold-1", "fold-2", "fold-3", "fold-4", "fold-5"]

@@ -153,7 +153,7 @@ def test_an_alert_becomes_a_run_that_trains_the_variant_and_nothing_else(world: 
         "raw_prices",
         "price_panel",
         "features",
-        "baselines",
+        "reference_models",
         "models/baseline",
         "onnx/baseline",
         "predictors/baseline",

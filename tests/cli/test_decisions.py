@@ -33,6 +33,7 @@ from financial_assets.market.store import PriceStore
 from financial_assets.models.baselines.fitted import fit_baselines
 from financial_assets.resources import make_resources
 from financial_assets.settings import load_settings
+from tests.assets.alone import execute_checks, verdicts
 from tests.experiment.rollout.builders import measured, predict
 from tests.passports.builders import TOOL, load_verifier
 
@@ -340,6 +341,43 @@ def test_a_squeeze_ends_neither_the_evaluation_nor_the_rollout(home: Path, monke
     report = json.loads((home / "reports" / "ab-evaluation.json").read_text())
     (book,) = (skill["pnl"] for skill in report["skills"] if skill["name"] == CHAMPION)
     assert (book["wiped_out"], book["max_drawdown"], book["total_return"]) == (day, -1.0, -1.0)
+
+
+def test_the_checks_of_evaluation_and_rollout_alone_judge_the_log_and_decide_nothing(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plane, assets = Plane(), [ab_evaluation, rollout]
+    monkeypatch.setattr(ServingAccess, "target", lambda _: plane)
+    monkeypatch.setattr(ModelStore, "registry", lambda _: plane)
+    advance(LATE)
+    resources = make_resources(load_settings())
+    with dg.DagsterInstance.ephemeral() as instance:
+        made = dg.materialize(assets, resources=resources, instance=instance)
+        page, decided = (home / "reports" / "ab-evaluation.html").read_bytes(), decisions()
+        for asset in assets:
+            alone = execute_checks(asset, resources, instance)
+            assert alone.success, alone.failure_text
+            assert verdicts(alone, asset) == verdicts(made, asset) != {}
+        assert not verdicts(made, rollout)["approval"][0], "a promotion waits"
+        assert ((home / "reports" / "ab-evaluation.html").read_bytes(), decisions()) == (page, decided)
+        # Without its route an answer belongs to no arm.
+        with resources["ab_test"].log() as log:
+            routed = log.routed(EXPERIMENT)
+        monkeypatch.setattr(type(log), "routed", lambda *_, **__: routed.assign(status="unattributed"))
+        broken = execute_checks(ab_evaluation, resources, instance, "attribution")
+        assert not broken.checks("ab_evaluation")["attribution"].passed
+
+
+def test_before_the_experiment_the_checks_of_evaluation_and_rollout_name_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "policy.yaml").write_text(yaml.safe_dump(POLICY))
+    use(tmp_path, monkeypatch)
+    with dg.DagsterInstance.ephemeral() as instance:
+        for asset in (ab_evaluation, rollout):
+            found = execute_checks(asset, make_resources(load_settings()), instance)
+            assert not found.success
+            assert "run `financial-assets run`" in found.failure_text
 
 
 def test_without_a_plan_nothing_is_decided(begun: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from financial_assets.assets.evaluation import traffic_checks
+from financial_assets.assets.checks.evaluation import traffic_checks
 from financial_assets.experiment.decision.evidence import Judgement, gather
 from financial_assets.experiment.decision.guardrails import watch_traffic
 from financial_assets.experiment.decision.rule import decide

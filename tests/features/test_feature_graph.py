@@ -163,7 +163,7 @@ def test_a_file_that_is_no_feature_panel_is_named(panel, catalogue_graph, tmp_pa
     np.savez(path, other=np.ones(3))
     with pytest.raises(FeatureError, match="not a readable"):
         FeaturePanel.load(path)
-    with pytest.raises(FeatureError, match="not a readable"):
+    with pytest.raises(FeatureError, match="materialise `features` first"):
         FeaturePanel.load(tmp_path / "missing.npz")
 
 

@@ -23,7 +23,7 @@ from financial_assets.assets.evaluation import ab_evaluation, predictions
 from financial_assets.assets.features import features
 from financial_assets.assets.market import price_panel, raw_prices
 from financial_assets.assets.rollout import rollout
-from financial_assets.assets.training import baselines
+from financial_assets.assets.training import reference_models
 from financial_assets.definitions import artifact_assets, experiment, model_assets, predictor_assets
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.decision.record import Decision
@@ -106,7 +106,7 @@ class World:
 
     def build(self) -> None:
         """Everything from the prices to the first predictions."""
-        road = [raw_prices, price_panel, features, baselines, *model_assets, *artifact_assets]
+        road = [raw_prices, price_panel, features, reference_models, *model_assets, *artifact_assets]
         assert self._materialize([*road, *predictor_assets, experiment, predictions]).success
 
     def command(self, *arguments: str) -> Result:

@@ -96,7 +96,7 @@ def test_the_page_of_price_files_is_up_to_date():
 def test_pictures_are_small():
     sizes = {path.name: path.stat().st_size for path in (ROOT / "docs" / "images").iterdir()}
     boards = {f"dashboard-{board.name}.png" for board in BOARDS}
-    assert set(sizes) == {"graph.png", "report.png", *boards}
+    assert set(sizes) == {"graph.png", "check.png", "session.png", "launchpad.png", "report.png", *boards}
     assert max(sizes.values()) < 150_000
 
 

@@ -3,6 +3,8 @@
 import dagster as dg
 import pandas as pd
 
+from financial_assets.assets.checks.audit import AUDITED_DAILY
+from financial_assets.assets.checks.checkable import checkable_asset
 from financial_assets.assets.evaluation import predictions
 from financial_assets.assets.market import price_panel
 from financial_assets.errors import ChainError
@@ -10,7 +12,7 @@ from financial_assets.metadata import link, table
 from financial_assets.resources import ABTest, Market, Trading
 from financial_assets.trading.paper import LedgerState
 from financial_assets.trading.reconciliation import Reconciliation
-from financial_assets.workflows.desk.paper_book import KeptBook, keep_paper_book
+from financial_assets.workflows.desk.paper_book import KeptBook, keep_paper_book, read_paper_book
 
 GROUP = "trading"
 OWNERS = ["team:trading-desk"]
@@ -20,7 +22,24 @@ _LARGEST_ERROR = 1e-6
 """Of the capital: sources round adjusted prices; the arithmetic itself agrees to 1e-9 (tests/trading)."""
 
 
-@dg.asset(
+def _judge(market: Market, ab_test: ABTest, trading: Trading) -> list[dg.AssetCheckResult]:
+    try:
+        book = read_paper_book(market, ab_test, trading)
+    except ChainError as error:
+        return [
+            dg.AssetCheckResult(check_name="chain", passed=False, description=str(error)),
+            dg.AssetCheckResult(
+                check_name="reconciles",
+                passed=False,
+                severity=dg.AssetCheckSeverity.WARN,
+                description=f"not judged, because the record is broken: {error}",
+            ),
+        ]
+    return _checks(book)
+
+
+@checkable_asset(
+    judge=_judge,
     group_name=GROUP,
     owners=OWNERS,
     kinds={"python"},
@@ -28,7 +47,9 @@ _LARGEST_ERROR = 1e-6
     # Predictions too: a replay moves the market clock on, and the book follows it.
     deps=[price_panel, predictions],
     check_specs=[
-        dg.AssetCheckSpec("chain", asset="paper_book", blocking=True, description=_CHAIN),
+        dg.AssetCheckSpec(
+            "chain", asset="paper_book", blocking=True, description=_CHAIN, automation_condition=AUDITED_DAILY
+        ),
         dg.AssetCheckSpec("reconciles", asset="paper_book", description=_RECONCILES),
     ],
     op_tags={"dagster/priority": "1"},
@@ -51,12 +72,7 @@ def paper_book(
     context.log.info(_summary(book))
     return dg.MaterializeResult(
         data_version=dg.DataVersion(f"{max(state.session, state.opened)} {state.book.worth!r}"),
-        check_results=[
-            dg.AssetCheckResult(
-                check_name="chain", passed=True, metadata={"sessions": len(state.sessions), "fills": len(state.fills)}
-            ),
-            _reconciles(book.reconciliation),
-        ],
+        check_results=_checks(book),
         metadata={
             "session": max(state.session, state.opened),
             "worth at the last closes": state.book.worth,
@@ -71,6 +87,15 @@ def paper_book(
             "ledger": link(trading.paper.path),
         },
     )
+
+
+def _checks(book: KeptBook) -> list[dg.AssetCheckResult]:
+    """Of a ledger whose chain is whole."""
+    counts = {"sessions": len(book.state.sessions), "fills": len(book.state.fills)}
+    return [
+        dg.AssetCheckResult(check_name="chain", passed=True, metadata=counts),
+        _reconciles(book.reconciliation),
+    ]
 
 
 def _summary(book: KeptBook) -> str:

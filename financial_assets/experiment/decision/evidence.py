@@ -350,7 +350,7 @@ class _Rivals:
         if (not len(mine) or lacking) and any_due:
             raise ExperimentError(
                 f"the plan wants the challenger to beat {name!r}, but there are no predictions of it: materialize the "
-                "asset `baselines`"
+                "asset `reference_models`"
             )
         rows = {"session": self._columns["date"][mine], "ticker": self._columns["ticker"][mine].astype(object)}
         _refuse_repeats(rows, name, "baseline predictions")

@@ -36,6 +36,7 @@ from financial_assets.experiment.evaluation.traffic import arm_traffic, epoch_tr
 from financial_assets.experiment.evaluation.var_backtest import backtest_arms
 from financial_assets.experiment.outcomes import join_outcomes
 from financial_assets.experiment.plan.criteria import Criteria
+from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.experiment.prediction_log.schema import QUANTILE_5D_COLUMNS, QUANTILE_COLUMNS
 from financial_assets.market.panel import PricePanel
 from financial_assets.portfolio.economics.assumptions import Assumptions
@@ -115,7 +116,8 @@ def evaluate(
     # The champion first, then the challengers, the leading one before the others.
     order = sorted(latest.arms, key=lambda arm: (_ORDER.index(arm.role), arm.model != leading))
     current = replace(latest, arms=tuple(order))
-    criteria = _criteria(current, judgements, default or Criteria.of_policy())
+    plans = [judgement.plan for judgement in judgements]
+    criteria = criteria_of(current, plans, default or Criteria.of_policy())
     main_criteria = criteria[current.champion.model]
     answered = comparison.answered_rows(direct, current.arms)
     due = comparison.due_rows(answered, outcomes)
@@ -124,7 +126,13 @@ def evaluate(
     rows |= comparison.baseline_rows(baselines_due, rows)
     scored = _score(rows, current, panel, routed, main_criteria.level, business, assumed, trials)
     traffic = tuple(epoch_traffic(routed, epochs, main_criteria.srm_alpha))
-    splits = _splits(current, epochs, routed, judgements, criteria)
+    decided = {
+        judgement.plan.challenger: rail
+        for judgement in judgements
+        for rail in judgement.decision.guardrails
+        if rail.name == "sample ratio"
+    }
+    splits = split_tests(current, epochs, routed, criteria, decided)
     compared = comparison.comparisons(rows, due, baselines_due, current, criteria)
     conclusion = conclude_all(
         current.champion.model, [arm.model for arm in current.challengers], traffic, compared, splits
@@ -164,9 +172,9 @@ def evaluate(
     )
 
 
-def _criteria(epoch: WeightEpoch, judgements: Sequence[Judgement], default: Criteria) -> dict[str, Criteria]:
+def criteria_of(epoch: WeightEpoch, plans: Sequence[ExperimentPlan], default: Criteria) -> dict[str, Criteria]:
     """By arm; what is not about one challenger goes by those of the first, or by the default without any."""
-    registered = {judgement.plan.challenger: Criteria.of_plan(judgement.plan) for judgement in judgements}
+    registered = {plan.challenger: Criteria.of_plan(plan) for plan in plans}
     by_arm = {arm.model: registered.get(arm.model, default) for arm in epoch.challengers}
     return by_arm | {epoch.champion.model: next(iter(by_arm.values()), default)}
 
@@ -184,20 +192,26 @@ def _fixed(criteria: Criteria, cost_bps: float, business: BusinessCase) -> dict[
     }
 
 
-def _splits(
+def split_tests(
     current: WeightEpoch,
     epochs: Sequence[WeightEpoch],
     routed: pd.DataFrame,
-    judgements: Sequence[Judgement],
     criteria: Mapping[str, Criteria],
+    decided: Mapping[str, Guardrail],
 ) -> dict[str, Guardrail]:
-    """The guardrail "sample ratio" of each test: that of its decision, or the same test where nothing is decided."""
-    decided = {
-        judgement.plan.challenger: rail
-        for judgement in judgements
-        for rail in judgement.decision.guardrails
-        if rail.name == "sample ratio"
-    }
+    """The guardrail "sample ratio" of each test: that of its decision, or the same test where nothing is decided.
+
+    Parameters
+    ----------
+    current, epochs
+        The weight epoch of the test, and all of the experiment.
+    routed
+        The log's routed requests.
+    criteria
+        By arm (:func:`criteria_of`).
+    decided
+        Challenger to the guardrail of its decision.
+    """
     champion = current.champion.model
     models = [arm.model for arm in current.challengers] or [champion]
     return {

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pandas as pd
 
-from financial_assets.market.frames import KEY_COLUMNS, PRICE_COLUMNS, sort_prices
-from financial_assets.market.quality.overrides import covered
+from financial_assets.errors import MarketDataError
+from financial_assets.market.frames import KEY_COLUMNS, PRICE_COLUMNS, empty_prices, sort_prices
+from financial_assets.market.quality.notes import QualityNote, left_out_days
+from financial_assets.market.quality.overrides import Override, covered
 from financial_assets.market.quality.results import QualityResult
-from financial_assets.market.quality.screening import Screening
+from financial_assets.market.quality.screening import QualityPolicy, Screening, screen
 from financial_assets.market.quality.sessions import completeness
 from financial_assets.market.schemas import check_prices
 
 CONSISTENCY = "no slip, other unit, unapplied split, copy or padding beside the neighbouring bars"
 
-_DESCRIPTIONS = {
+RULES = {
     "schema": "every row has a date and a ticker, and the rows are in order",
     "duplicates": "each ticker and session occurs once",
     "ohlc_order": "low <= open, close <= high within a tick",
@@ -42,7 +45,7 @@ def results_of(screening: Screening, stored: pd.DataFrame) -> tuple[QualityResul
     empty = screening.checked == 0
     results: list[QualityResult] = []
     rules, shown = set(rows["rule"]), rows[[*PRICE_COLUMNS, "problem"]]
-    for name, description in _DESCRIPTIONS.items():
+    for name, description in RULES.items():
         failures = shown[rows["rule"] == name].reset_index(drop=True) if name in rules else shown.iloc[:0]
         if name == "schema" and empty:
             failures = pd.DataFrame({"problem": ["the frame has no rows"]}).reindex(columns=failures.columns)
@@ -50,6 +53,67 @@ def results_of(screening: Screening, stored: pd.DataFrame) -> tuple[QualityResul
             is_blocking = name not in ("extreme_moves",) and (stops or (empty and name == "schema"))
             results.append(QualityResult(name, failures.empty, is_blocking, description, failures, screening.checked))
     return tuple(results)
+
+
+def results_of_stored(
+    stored: pd.DataFrame,
+    notes: Sequence[QualityNote],
+    *,
+    policy: QualityPolicy,
+    overrides: Sequence[Override],
+    now: pd.Timestamp,
+) -> tuple[QualityResult, ...]:
+    """One result per rule about what is stored: its bars judged anew, and what the last ingestion has noted.
+
+    Parameters
+    ----------
+    stored
+        All bars in the store, which need not be those of one delivery.
+    notes
+        Of the last ingestion: rows that were left out or repaired are not among the bars.
+    policy, overrides, now
+        As of ``screen``. What overrides repair is stored repaired, and is not repaired twice.
+
+    Raises
+    ------
+    MarketDataError
+        The notes are of an earlier version, which did not keep the rule.
+    """
+    if any(note.rows and not note.rule for note in notes):
+        raise MarketDataError(
+            "the prices were stored by an earlier version, whose notes do not say which check failed: materialize "
+            "raw_prices once"
+        )
+    decided = [override for override in overrides if override.action != "repair"]
+    screening = screen(stored, stored=empty_prices(), policy=policy, overrides=decided, now=now)
+    return tuple(_with_noted(result, notes) for result in results_of(screening, empty_prices()))
+
+
+def _with_noted(result: QualityResult, notes: Sequence[QualityNote]) -> QualityResult:
+    """With the noted rows of its rule that it has not found among the bars."""
+    noted = pd.DataFrame(
+        [
+            (pd.NaT if day is None else pd.Timestamp(day), note.ticker, note.problem)
+            for note in notes
+            if note.rule == result.name
+            for day in note.days or (None,)
+        ],
+        columns=["date", "ticker", "problem"],
+    )
+    found = result.failures
+    if result.name == "completeness" and len(found):  # a bar that was left out leaves a gap, and is named already
+        left_out = {(name, pd.Timestamp(day)) for name, days in left_out_days(notes).items() for day in days}
+        keys = pd.MultiIndex.from_frame(found[["ticker", "date"]])
+        found = found[~keys.isin(left_out)].reset_index(drop=True)
+    if len(noted) and len(found):
+        noted = noted[
+            ~pd.MultiIndex.from_frame(noted[["ticker", "date"]]).isin(
+                pd.MultiIndex.from_frame(found[["ticker", "date"]])
+            )
+        ]
+    parts = [part for part in (found, noted.reindex(columns=found.columns)) if len(part)]
+    failures = pd.concat(parts, ignore_index=True) if parts else found
+    return replace(result, passed=failures.empty, failures=failures)
 
 
 def _strict(screening: Screening, stored: pd.DataFrame) -> tuple[QualityResult, ...]:

@@ -57,6 +57,8 @@ class QualityNote:
         How many rows.
     first_clean
         For bars that cannot be used: the first later day without any (ISO), ``None`` if there is none yet.
+    rule
+        The check that the rows fail; empty without rows, and in notes of earlier versions.
     """
 
     ticker: str
@@ -65,6 +67,7 @@ class QualityNote:
     days: tuple[str, ...]
     rows: int
     first_clean: str | None = None
+    rule: str = ""
 
     @property
     def sentence(self) -> str:
@@ -108,6 +111,7 @@ def notes_of(screening: Screening) -> tuple[QualityNote, ...]:
                     days=tuple(rows["date"].dropna().dt.strftime("%Y-%m-%d")),
                     rows=len(rows),
                     first_clean=None if clean is None else f"{clean:%Y-%m-%d}",
+                    rule=str(rows["rule"].iloc[0]),
                 )
             )
     named = {note.ticker for note in notes if note.outcome == "waits"}

@@ -97,7 +97,7 @@ class Baselines:
         try:
             return TypeAdapter(cls).validate_json(path.read_bytes())
         except (OSError, ValueError) as error:
-            raise TrainingError(f"{path} holds no baselines ({error}): materialise `baselines` again") from error
+            raise TrainingError(f"{path} holds no baselines ({error}): materialise `reference_models` again") from error
 
     def predict(
         self, features: FeaturePanel, panel: PricePanel, sessions: pd.DatetimeIndex | None = None

@@ -57,6 +57,18 @@ class Admission:
         return self.examination.reason
 
 
+def examine_model(model: ExternalModel, panel: PricePanel) -> tuple[ExternalCard | None, Examination]:
+    """The card of an external model, and what its examination on ``panel`` says; nothing is registered.
+
+    Without a card that can be read there is nothing else to examine.
+    """
+    try:
+        card = read_card(model)
+    except ExternalModelError as error:
+        return None, Examination((Finding("card", passed=False, said=str(error)),))
+    return card, examine(model.path, card, panel)
+
+
 def admit(
     model: ExternalModel,
     panel: PricePanel,
@@ -86,12 +98,8 @@ def admit(
 
     A card that is missing or says too little is a refusal, too: nothing of one model stops the others.
     """
-    try:
-        card = read_card(model)
-    except ExternalModelError as error:
-        return Admission(None, Examination((Finding("card", passed=False, said=str(error)),)))
-    examination = examine(model.path, card, panel)
-    if not examination.passed:
+    card, examination = examine_model(model, panel)
+    if card is None or not examination.passed:
         return Admission(None, examination)
     identity = _identity(model, card)
     place = folder / model.name / identity

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from financial_assets.errors import OrderError
 from financial_assets.installation.ab_test import ABTestState
 from financial_assets.installation.market import MarketState
 from financial_assets.installation.trading import TradingState
@@ -64,6 +65,24 @@ def keep_paper_book(market: MarketState, ab_test: ABTestState, trading: TradingS
         kept = _keep(panel, market, ab_test, trading)
         state = broker.state()
     return KeptBook(state, kept, _reconciled(stored, state, panel, market, ab_test))
+
+
+def read_paper_book(market: MarketState, ab_test: ABTestState, trading: TradingState) -> KeptBook:
+    """The book as it stands, reconciled with the report; nothing is kept, sent or written.
+
+    Raises
+    ------
+    ChainError
+        The ledger or the files of orders were edited.
+    OrderError
+        There is no book yet; or another process held the desk for a minute.
+    """
+    with trading.alone("reading the paper book"):
+        state = trading.paper.state()
+        stored = trading.files.read(state.references)
+    if not state.opened:
+        raise OrderError("there is no paper book yet: materialize `paper_book`, or run `financial-assets run`")
+    return KeptBook(state, {}, _reconciled(stored, state, market.panel(), market, ab_test))
 
 
 def starting_capital(ab_test: ABTestState, trading: TradingState) -> float:
