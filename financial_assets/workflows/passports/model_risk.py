@@ -110,7 +110,7 @@ class _Document:
             share = f"{arm.weight} of {sum(epoch.weights.values())} parts of the requests"
             since = f"{epoch.opened_at:%Y-%m-%d} (weight epoch {epoch.number})"
             yield f"In use as {arm.role}, with {share}, since {since} {seal}."
-        yield f"Opened because: {epoch.reason}"
+        yield f"Opened because: {epoch.reason}."
         for plan in self.plans:
             cited = self._plan(plan)
             pair = f"{plan.challenger} against {plan.champion}"
@@ -123,18 +123,23 @@ class _Document:
         if card is None:
             yield f"{_UNKNOWN}the model card is not on this machine."
         else:
-            source = card.get("price_source", "an unknown source")
-            yield f"Prices from {source}, {len(card.get('tickers', ()))} tickers {cited}."
+            if "origin" in card:
+                yield f"{_UNKNOWN}it was made elsewhere, and its card names no prices {cited}."
+            else:
+                source = card.get("price_source", "an unknown source")
+                yield f"Prices from {source}, {len(card.get('tickers', ()))} tickers {cited}."
             for name, block in card.get("blocks", {}).items():
                 yield f"Block {name}: {block['first']} to {block['last']}, {block['windows']} windows {cited}."
             yield f"Nothing after {card.get('data_cutoff')} was learned from {cited}."
-            yield f"Hash of the data: {card.get('data_hash', 'unknown')} {cited}."
+            if "origin" not in card:
+                yield f"Hash of the data: {card.get('data_hash', 'unknown')} {cited}."
         changes = market.store().history()
         if changes:
             last = changes[-1]
             restated = sum(bool(change.replaced or change.removed or change.rescaled) for change in changes)
             store = self.records.cite(f"price store after change {last.number}", last.new_hash)
-            yield f"The price store has {len(changes)} changes, of which {restated} restated earlier prices {store}."
+            count = f"{len(changes)} {'change' if len(changes) == 1 else 'changes'}"
+            yield f"The price store has {count}, of which {restated} restated earlier prices {store}."
         else:
             yield f"{_UNKNOWN}the price store has no history."
 
@@ -142,6 +147,10 @@ class _Document:
         card, cited = self._card(content)
         if card is None:
             yield f"{_UNKNOWN}the model card is not on this machine."
+        elif "origin" in card:
+            described = card.get("description") or "its makers do not describe it"
+            yield f"Made elsewhere, under the licence {card.get('licence')}: {described} {cited}."
+            yield f"{_UNKNOWN}parameters, seed and settings are known to its makers only."
         else:
             size, seed = card.get("parameters", "unknown"), card.get("seed", "unknown")
             yield f"Variant {card.get('variant')}: parameters {size}, seed {seed} {cited}."
@@ -231,7 +240,9 @@ class _Document:
 
     def _seal(self, kind: str, subject: str) -> str:
         found = [record for record in self.log.sealed() if record.kind == kind and record.subject == subject]
-        return self.records.cite(f"record {found[-1].number} of the chain, {kind}", found[-1].digest) if found else ""
+        if not found:
+            return "(before the chain)"
+        return self.records.cite(f"record {found[-1].number} of the chain, {kind}", found[-1].digest)
 
     def _plan(self, plan: ExperimentPlan) -> str:
         return self.records.cite(f"plan of {plan.challenger} against {plan.champion}", plan.digest)
