@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import subprocess
 import sys
@@ -29,6 +28,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+from desk.caller import BOOK, TICKERS, Caller, question
 from desk.home import make_home
 from serving.trend import trend
 
@@ -41,39 +41,9 @@ async def constant():
 uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_config=None, access_log=False)
 """
 API = "from financial_assets.cli.main import main; main()"
-TICKERS = ("AAA", "BBB", "CCC", "DDD")
-RISK = json.dumps({"positions": [{"ticker": name, "value": 1e5} for name in TICKERS]}).encode()
-BOOK = json.dumps({"capital": 1e6, "constraints": {"per_name": 0.5, "turnover": 1.0}}).encode()
 BLOCK = 200
 GOAL = 3.0
 GROWTH, LONG = 0.02, 10.0  # share of the memory; minutes from which a slope's interval can be trusted
-
-
-class Caller:
-    """One connection that is kept; a client with less to do than the servers, so that these are what is measured."""
-
-    def __init__(self, port: int, key: str = "") -> None:
-        self._port = port
-        self._headers = f"host: 127.0.0.1:{port}\r\n" + (f"authorization: Bearer {key}\r\n" if key else "")
-        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
-
-    async def ask(self, path: str, body: bytes = b"") -> int:
-        """Send one request; the status of its answer."""
-        if self._streams is None:
-            self._streams = await asyncio.open_connection("127.0.0.1", self._port)
-        reader, writer = self._streams
-        method = "POST" if body else "GET"
-        content = f"content-type: application/json\r\ncontent-length: {len(body)}\r\n" if body else ""
-        writer.write(f"{method} {path} HTTP/1.1\r\n{self._headers}{content}\r\n".encode() + body)
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
-        await reader.readexactly(int(length.split(b":")[1]))
-        return int(head.split(b" ", 2)[1])
-
-    def close(self) -> None:
-        """End the connection."""
-        if self._streams is not None:
-            self._streams[1].close()
 
 
 def main() -> int:
@@ -130,9 +100,7 @@ async def load(port: int, key: str, process: psutil.Process, minutes: float, in_
         connection = Caller(port, key)
         while time.monotonic() < ends:
             number = next(numbers)
-            path, body = f"/v1/signals/{TICKERS[number % len(TICKERS)]}", b""
-            if number % 50 == 0:
-                path, body = ("/v1/portfolio", BOOK) if number % 100 == 0 else ("/v1/risk", RISK)
+            path, body = question(number)
             began = time.perf_counter()
             try:
                 statuses[await connection.ask(path, body)] += 1
