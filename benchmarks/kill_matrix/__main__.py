@@ -3,8 +3,9 @@
     python -m benchmarks.kill_matrix [--only daily,replay] [--kind rename] [--every 3] [--fault kill] [--list]
 
 A boundary is a commit of the prediction log or of MLflow, a rename, a file opened for writing, or a request that
-changes something, each before and after. They are found by running each job once. The matrix can be interrupted:
-points that are done are kept in the folder.
+changes something, each before and after. With ``--fault disk-full`` nothing can be written from there on; with
+``--fault two-at-once`` the job is started a second time there, while the first goes on. Boundaries are found by running
+each job once. The matrix can be interrupted: points that are done are kept in the folder.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from benchmarks.kill_matrix import processes
 from benchmarks.kill_matrix.jobs import environment, jobs
-from benchmarks.kill_matrix.points import Bench, Fault, Outcome
+from benchmarks.kill_matrix.points import FAULTS, Bench, Fault, Outcome
 from benchmarks.kill_matrix.table import choose, print_left_out, print_matrix
 from benchmarks.kill_matrix.world import ROOT, World
 
@@ -34,8 +35,8 @@ def main(given: list[str] | None = None) -> int:
     importlib.import_module("financial_assets.definitions")  # reads the environment, once for all processes
     processes.preload(world.modules)
     chosen = [rows[name] for name in options.only.split(",")] if options.only else list(rows.values())
-    fault: Fault = "disk full" if options.fault == "disk-full" else "kill"
-    kinds = (options.kind or ("commit,rename,request" if fault == "kill" else "commit,write")).split(",")
+    fault: Fault = next(one for one in FAULTS if _word(one) == options.fault)
+    kinds = (options.kind or ("commit,write" if fault == "disk full" else "commit,rename,request")).split(",")
     try:
         world.prepare(rows["full_pipeline"])
         results = folder / "points.jsonl"
@@ -78,6 +79,10 @@ def main(given: list[str] | None = None) -> int:
     return 0 if options.list or all(one.verdict in ("equal", "not reached") for one in done) else 1
 
 
+def _word(fault: Fault) -> str:
+    return fault.replace(" ", "-")
+
+
 def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
@@ -85,7 +90,7 @@ def _arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument("--only", default="", help="jobs, comma-separated; default: all")
     parser.add_argument("--kind", default="", help="kinds of boundary; default: commit,rename,request, or commit,write")
-    parser.add_argument("--fault", choices=("kill", "disk-full"), default="kill")
+    parser.add_argument("--fault", choices=list(map(_word, FAULTS)), default="kill")
     parser.add_argument("--every", type=int, default=1, help="every n-th boundary only")
     parser.add_argument("--occurrences", type=int, default=3, help="of boundaries of one name, at most so many")
     parser.add_argument(

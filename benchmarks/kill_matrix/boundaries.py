@@ -109,6 +109,16 @@ def kill_at(point: Boundary) -> Reaction:
     return strike
 
 
+def touch_at(point: Boundary, path: Path) -> Reaction:
+    """Make a file at one boundary, and go on."""
+
+    def touch(boundary: Boundary) -> None:
+        if boundary == point:
+            path.touch()
+
+    return touch
+
+
 def disk_full_from(point: Boundary) -> Reaction:
     """From one boundary on, nothing can be written any more: every file and every commit is refused."""
     is_full = threading.Event()

@@ -84,6 +84,11 @@ def wait(child: int, log: Path, began: float) -> Ended:
     return Ended(os.waitstatus_to_exitcode(status), log.read_text(errors="replace"), time.monotonic() - began)
 
 
+def is_alive(child: int) -> bool:
+    """Whether a process of :func:`start` has not ended; it may still be waited for."""
+    return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
+
 def run(work: Callable[[], int], log: Path) -> Ended:
     """``start`` and ``wait``."""
     began = time.monotonic()

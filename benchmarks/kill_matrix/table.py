@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from benchmarks.kill_matrix.boundaries import Boundary
-from benchmarks.kill_matrix.points import Fault, Outcome
+from benchmarks.kill_matrix.points import FAULTS, Fault, Outcome
 
 KINDS = ("commit", "rename", "write", "request")
 
@@ -30,7 +30,7 @@ def choose(
     by_name = defaultdict[tuple[str, str, str], list[Boundary]](list)
     for boundary in boundaries:
         if boundary.kind in kinds and (
-            fault == "kill" or (boundary.side == "before" and boundary.kind in ("commit", "write"))
+            fault != "disk full" or (boundary.side == "before" and boundary.kind in ("commit", "write"))
         ):
             by_name[boundary.kind, boundary.name, boundary.side].append(boundary)
     kept = {point for points in by_name.values() for point in _spread(points, occurrences)}
@@ -55,8 +55,8 @@ def _spread(points: list[Boundary], count: int) -> list[Boundary]:
 
 def print_left_out(job: str, fault: Fault, boundaries: Sequence[Boundary], points: Sequence[Boundary]) -> None:
     """What was not broken off, by kind and part."""
-    sides = ("before", "after") if fault == "kill" else ("before",)
-    kinds = ("commit", "rename", "request") if fault == "kill" else ("commit", "write")
+    sides = ("before",) if fault == "disk full" else ("before", "after")
+    kinds = ("commit", "write") if fault == "disk full" else ("commit", "rename", "request")
     possible = Counter((one.kind, one.part) for one in boundaries if one.kind in kinds and one.side in sides)
     missing = possible - Counter((point.kind, point.part) for point in points)
     if not missing:
@@ -72,7 +72,7 @@ def print_matrix(found: Mapping[str, Sequence[Boundary]], outcomes: Sequence[Out
     """A line per job, fault and kind: boundaries, points, verdicts, seconds."""
     print(f"\n{'job':<15}{'fault':<11}{'kind':<9}{'boundaries':>10}{'points':>8}{'equal':>7}{'seconds':>9}  otherwise")
     for job, boundaries in found.items():
-        for fault, kind in ((fault, kind) for fault in ("kill", "disk full") for kind in KINDS):
+        for fault, kind in ((fault, kind) for fault in FAULTS for kind in KINDS):
             of_kind = [one for one in outcomes if (one.job, one.fault, one.boundary.kind) == (job, fault, kind)]
             reached = [one for one in of_kind if one.verdict != "not reached"]
             if not reached:
