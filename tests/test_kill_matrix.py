@@ -7,11 +7,13 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import psutil
 import pytest
 
 from benchmarks.kill_matrix.boundaries import Boundary, Kind, Side
 from benchmarks.kill_matrix.holdings import compare
 from benchmarks.kill_matrix.table import choose, print_left_out
+from tests.waiting import wait_on
 
 SIDES: tuple[Side, Side] = ("before", "after")
 BOUNDARIES = [
@@ -119,6 +121,29 @@ def test_a_process_is_killed_on_the_given_side_of_a_rename(tmp_path: Path, side:
     done = subprocess.run([sys.executable, "-c", _WRITER, str(tmp_path), "kill", side, "2"], check=False)
     assert done.returncode == -9
     assert (tmp_path / "state.json").read_text() == expected
+
+
+def test_an_interrupted_matrix_kills_the_run_that_it_waits_for(tmp_path: Path) -> None:
+    script = """
+import signal, sys, time
+from pathlib import Path
+from benchmarks.kill_matrix import processes
+from benchmarks.kill_matrix.__main__ import _interrupt
+signal.signal(signal.SIGTERM, _interrupt)
+folder = Path(sys.argv[1])
+def work():
+    import os
+    (folder / "child").write_text(str(os.getpid()))
+    (folder / "begun").touch()
+    time.sleep(600)
+processes.run(work, folder / "log")
+"""
+    matrix = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stderr=subprocess.DEVNULL)
+    wait_on(matrix, "the run has begun", (tmp_path / "begun").exists)
+    child = int((tmp_path / "child").read_text())
+    matrix.terminate()
+    assert matrix.wait(60) != 0
+    assert not psutil.pid_exists(child)
 
 
 def test_a_disk_stays_full_from_a_write_on(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -27,6 +28,7 @@ _REPLAYED = 17
 
 def main(given: list[str] | None = None) -> int:
     options = _arguments().parse_args(given)
+    signal.signal(signal.SIGTERM, _interrupt)
     folder = options.folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
     os.environ.update(environment(folder))
@@ -77,6 +79,10 @@ def main(given: list[str] | None = None) -> int:
         if not options.keep_plane:
             world.stop_plane()
     return 0 if options.list or all(one.verdict in ("equal", "not reached") for one in done) else 1
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _word(fault: Fault) -> str:

@@ -131,7 +131,12 @@ class Bench:
         while not reached.exists() and processes.is_alive(first):
             time.sleep(0.02)
         second = processes.start(self._watched(), logs[1])
-        ends = [processes.wait(child, log, began) for child, log in zip((first, second), logs, strict=True)]
+        try:
+            ends = [processes.wait(first, logs[0], began)]
+        except (TimeoutError, KeyboardInterrupt):
+            processes.kill(second)
+            raise
+        ends.append(processes.wait(second, logs[1], began))
 
         def outcome(verdict: str, *details: str) -> Outcome:
             return Outcome(self.job.name, "two at once", boundary, verdict, details, time.monotonic() - began)

@@ -70,7 +70,7 @@ def print_left_out(job: str, fault: Fault, boundaries: Sequence[Boundary], point
 
 def print_matrix(found: Mapping[str, Sequence[Boundary]], outcomes: Sequence[Outcome]) -> None:
     """A line per job, fault and kind: boundaries, points, verdicts, seconds."""
-    print(f"\n{'job':<15}{'fault':<11}{'kind':<9}{'boundaries':>10}{'points':>8}{'equal':>7}{'seconds':>9}  otherwise")
+    print(f"\n{'job':<15}{'fault':<13}{'kind':<9}{'boundaries':>10}{'points':>8}{'equal':>7}{'seconds':>9}  otherwise")
     for job, boundaries in found.items():
         for fault, kind in ((fault, kind) for fault in FAULTS for kind in KINDS):
             of_kind = [one for one in outcomes if (one.job, one.fault, one.boundary.kind) == (job, fault, kind)]
@@ -81,8 +81,8 @@ def print_matrix(found: Mapping[str, Sequence[Boundary]], outcomes: Sequence[Out
             equal = verdicts.pop("equal", 0)
             other = ", ".join(f"{count} x {verdict}" for verdict, count in verdicts.items()) or "-"
             count = sum(boundary.kind == kind for boundary in boundaries)
-            print(f"{job:<15}{fault:<11}{kind:<9}{count:>10}{len(reached):>8}{equal:>7}"
+            print(f"{job:<15}{fault:<13}{kind:<9}{count:>10}{len(reached):>8}{equal:>7}"
                   f"{sum(one.seconds for one in reached):>9.0f}  {other}")  # fmt: skip
-    reached = [one for one in outcomes if one.verdict != "not reached"]
+    reached = [one for one in outcomes if one.job in found and one.verdict != "not reached"]
     print(f"{len(reached)} points, {sum(one.verdict == 'equal' for one in reached)} equal, "
           f"{sum(one.seconds for one in reached):.0f} s")  # fmt: skip
