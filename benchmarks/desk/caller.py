@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 
 TICKERS = ("AAA", "BBB", "CCC", "DDD")
 RISK = json.dumps({"positions": [{"ticker": name, "value": 1e5} for name in TICKERS]}).encode()
 BOOK = json.dumps({"capital": 1e6, "constraints": {"per_name": 0.5, "turnover": 1.0}}).encode()
+
+_IDLE_S = 10.0
+"""Less than the 30 s after which the interface closes an idle connection."""
 
 
 class Caller:
@@ -45,11 +49,15 @@ def question(number: int) -> tuple[str, bytes]:
 
 
 class Desk:
-    """Sends such questions, each over a connection that no other one uses meanwhile."""
+    """Sends such questions, each over a connection that no other one uses meanwhile.
+
+    A connection that has been idle for long may be closed by the server just when the next question is on its way, so
+    that it is not used again: what is kept for rushes would fail by itself otherwise.
+    """
 
     def __init__(self, port: int, key: str = "") -> None:
         self._port, self._key = port, key
-        self._idle: list[Caller] = []
+        self._idle: list[tuple[float, Caller]] = []
 
     async def send(self, number: int) -> None:
         """Ask once.
@@ -59,17 +67,19 @@ class Desk:
         OSError, EOFError
             The server is gone, or said something else than the answer.
         """
-        caller = self._idle.pop() if self._idle else Caller(self._port, self._key)
+        while self._idle and time.monotonic() - self._idle[0][0] > _IDLE_S:
+            self._idle.pop(0)[1].close()
+        caller = self._idle.pop()[1] if self._idle else Caller(self._port, self._key)
         try:
             status = await caller.ask(*question(number))
         except BaseException:
             caller.close()
             raise
-        self._idle.append(caller)
+        self._idle.append((time.monotonic(), caller))
         if status != 200:
             raise OSError(f"{question(number)[0]}: {status}")
 
     async def close(self) -> None:
         """End all connections."""
-        for caller in self._idle:
+        for _, caller in self._idle:
             caller.close()
