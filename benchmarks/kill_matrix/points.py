@@ -115,7 +115,7 @@ class Bench:
         if fault == "kill" and not broken.was_killed:
             return outcome("not reached" if broken.code == 0 else "failed", broken.output[-1500:])
         if fault == "disk full":
-            # What escapes a command is its exit code 1 and a traceback, which must tell of the disk as any message must.
+            # What escapes a command is a traceback, which must tell of the disk as any message must.
             if broken.code not in (0, 1, processes.FAILED):
                 return outcome("crashed", broken.output[-1500:])
             if "no space left" not in broken.output and "disk is full" not in broken.output:
