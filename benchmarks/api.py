@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import subprocess
 import sys
@@ -25,10 +24,12 @@ import time
 from collections import Counter
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import psutil
+from desk.caller import BOOK, TICKERS, Caller, question
 from desk.home import make_home
 from serving.trend import trend
 
@@ -41,39 +42,22 @@ async def constant():
 uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_config=None, access_log=False)
 """
 API = "from financial_assets.cli.main import main; main()"
-TICKERS = ("AAA", "BBB", "CCC", "DDD")
-RISK = json.dumps({"positions": [{"ticker": name, "value": 1e5} for name in TICKERS]}).encode()
-BOOK = json.dumps({"capital": 1e6, "constraints": {"per_name": 0.5, "turnover": 1.0}}).encode()
 BLOCK = 200
 GOAL = 3.0
 GROWTH, LONG = 0.02, 10.0  # share of the memory; minutes from which a slope's interval can be trusted
 
 
-class Caller:
-    """One connection that is kept; a client with less to do than the servers, so that these are what is measured."""
+@dataclass(frozen=True)
+class Server:
+    """Where it answers, and its process."""
 
-    def __init__(self, port: int, key: str = "") -> None:
-        self._port = port
-        self._headers = f"host: 127.0.0.1:{port}\r\n" + (f"authorization: Bearer {key}\r\n" if key else "")
-        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+    port: int
+    process: psutil.Process
 
-    async def ask(self, path: str, body: bytes = b"") -> int:
-        """Send one request; the status of its answer."""
-        if self._streams is None:
-            self._streams = await asyncio.open_connection("127.0.0.1", self._port)
-        reader, writer = self._streams
-        method = "POST" if body else "GET"
-        content = f"content-type: application/json\r\ncontent-length: {len(body)}\r\n" if body else ""
-        writer.write(f"{method} {path} HTTP/1.1\r\n{self._headers}{content}\r\n".encode() + body)
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
-        await reader.readexactly(int(length.split(b":")[1]))
-        return int(head.split(b" ", 2)[1])
-
-    def close(self) -> None:
-        """End the connection."""
-        if self._streams is not None:
-            self._streams[1].close()
+    @property
+    def used_s(self) -> float:
+        """Processor time so far: what a request needs of it is the same on a busy machine."""
+        return sum(self.process.cpu_times()[:2])
 
 
 def main() -> int:
@@ -82,24 +66,25 @@ def main() -> int:
     parser.add_argument("--in-flight", type=int, default=50, help="requests at once")
     parser.add_argument("--requests", type=int, default=4000, help="requests to each server, one after the other")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, _servers(Path(folder)) as (api, bare, key, process):
-        ratio = asyncio.run(cached(api, bare, key, given.requests))
-        failed, is_flat = asyncio.run(load(api, key, process, given.minutes, given.in_flight))
+    with tempfile.TemporaryDirectory() as folder, _servers(Path(folder)) as (ours, bare, key):
+        ratio = asyncio.run(cached(ours, bare, key, given.requests))
+        failed, is_flat = asyncio.run(load(ours, key, given.minutes, given.in_flight))
     if not (ratio <= GOAL and not failed and is_flat):
         print("a goal is missed")
         return 1
     return 0
 
 
-async def cached(api: int, bare: int, key: str, count: int) -> float:
+async def cached(api: Server, bare: Server, key: str, count: int) -> float:
     """Ratio of the 99th percentiles."""
-    ours, theirs = Caller(api, key), Caller(bare)
+    ours, theirs = Caller(api.port, key), Caller(bare.port)
     assert await ours.ask("/v1/portfolio", BOOK) == 200  # behind it, the server has imported all that it ever will
     asked = (("cached signal", ours, "/v1/signals/AAA"), ("constant", theirs, "/constant"))
     found: dict[str, list[float]] = {name: [] for name, _, _ in asked}
     for _ in range(2 * BLOCK):  # imports, connections, branch prediction
         for _, caller, path in asked:
             assert await caller.ask(path) == 200
+    used = {"cached signal": -api.used_s, "constant": -bare.used_s}
     # In turns of short blocks: what else the machine does then falls on both alike.
     for _ in range(max(count // BLOCK, 1)):
         for name, caller, path in asked:
@@ -108,18 +93,22 @@ async def cached(api: int, bare: int, key: str, count: int) -> float:
                 status = await caller.ask(path)
                 found[name].append(time.perf_counter() - began)
                 assert status == 200
-    print(f"{'one after the other':24}{'requests':>10}{'p50 ms':>10}{'p99 ms':>10}")
+    used = {"cached signal": used["cached signal"] + api.used_s, "constant": used["constant"] + bare.used_s}
+    print(f"{'one after the other':24}{'requests':>10}{'p50 ms':>10}{'p99 ms':>10}{'processor ms':>14}")
     for name, seconds in found.items():
         p50, p99 = np.percentile(seconds, [50, 99]) * 1e3
-        print(f"{name:24}{len(seconds):10}{p50:10.3f}{p99:10.3f}")
+        print(f"{name:24}{len(seconds):10}{p50:10.3f}{p99:10.3f}{1e3 * used[name] / len(seconds):14.3f}")
     median, ratio = (
         float(np.percentile(found["cached signal"], q) / np.percentile(found["constant"], q)) for q in (50, 99)
     )
-    print(f"cached signal : constant = {median:.2f} (p50), {ratio:.2f} (p99; goal at most {GOAL:g})")
+    print(
+        f"cached signal : constant = {median:.2f} (p50), {ratio:.2f} (p99; goal at most {GOAL:g}), "
+        f"{used['cached signal'] / used['constant']:.2f} (processor)"
+    )
     return ratio
 
 
-async def load(port: int, key: str, process: psutil.Process, minutes: float, in_flight: int) -> tuple[int, bool]:
+async def load(server: Server, key: str, minutes: float, in_flight: int) -> tuple[int, bool]:
     """Errors, and whether the memory stayed where it was."""
     statuses: Counter[int | str] = Counter()
     latencies: dict[str, list[float]] = {"cached": [], "computed": []}
@@ -127,18 +116,16 @@ async def load(port: int, key: str, process: psutil.Process, minutes: float, in_
     numbers = iter(range(sys.maxsize))
 
     async def caller() -> None:
-        connection = Caller(port, key)
+        connection = Caller(server.port, key)
         while time.monotonic() < ends:
             number = next(numbers)
-            path, body = f"/v1/signals/{TICKERS[number % len(TICKERS)]}", b""
-            if number % 50 == 0:
-                path, body = ("/v1/portfolio", BOOK) if number % 100 == 0 else ("/v1/risk", RISK)
+            path, body = question(number)
             began = time.perf_counter()
             try:
                 statuses[await connection.ask(path, body)] += 1
             except (OSError, asyncio.IncompleteReadError) as error:
                 statuses[type(error).__name__] += 1
-                connection = Caller(port, key)
+                connection = Caller(server.port, key)
             latencies["computed" if body else "cached"].append(time.perf_counter() - began)
         connection.close()
 
@@ -147,16 +134,21 @@ async def load(port: int, key: str, process: psutil.Process, minutes: float, in_
 
     async def watch() -> None:
         while time.monotonic() < ends:
-            memory.append(process.memory_info().rss / 2**20)
+            memory.append(server.process.memory_info().rss / 2**20)
             await asyncio.sleep(step)
 
+    used = -server.used_s
     await asyncio.gather(watch(), *(caller() for _ in range(in_flight)))
+    used += server.used_s
     failed = sum(count for status, count in statuses.items() if status != 200)
     steady = np.array(memory[len(memory) // 5 :])
     slope = trend(steady)
     per_hour = 3600 / step
     asked = sum(len(seconds) for seconds in latencies.values())
-    print(f"{in_flight} in flight: {asked} requests, {failed} errors")
+    print(
+        f"{in_flight} in flight: {asked} requests, {failed} errors, {asked / (60 * minutes):.0f} a second; "
+        f"{1e3 * used / asked:.2f} ms of processor time each, {used / (60 * minutes):.0%} of one core"
+    )
     for name, seconds in latencies.items():
         p50, p99 = np.percentile(seconds, [50, 99]) * 1e3
         print(f"{name:24}{len(seconds):10}{p50:10.1f}{p99:10.1f}")
@@ -171,7 +163,7 @@ async def load(port: int, key: str, process: psutil.Process, minutes: float, in_
 
 
 @contextmanager
-def _servers(folder: Path) -> Generator[tuple[int, int, str, psutil.Process]]:
+def _servers(folder: Path) -> Generator[tuple[Server, Server, str]]:
     """Both servers; ends them."""
     home = folder / "home"
     make_home(home, TICKERS)
@@ -199,7 +191,8 @@ def _servers(folder: Path) -> Generator[tuple[int, int, str, psutil.Process]]:
             assert api.stdout is not None
             address = api.stdout.readline().split()[0]
             _wait(port)
-            yield int(address.rpartition(":")[2]), port, made, psutil.Process(api.pid)
+            ours = Server(int(address.rpartition(":")[2]), psutil.Process(api.pid))
+            yield ours, Server(port, psutil.Process(bare.pid)), made
         finally:
             for process in (api, bare):
                 process.terminate()

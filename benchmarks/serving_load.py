@@ -25,18 +25,15 @@ import signal
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
 from rich.progress import Progress
+from serving.pace import HEADING, Load, growth, paced
 from serving.senders import GrpcSender, RestSender, Sender
-from serving.trend import trend
 from serving_latency import MODELS, random_bars, small_graph
 
 from financial_assets.serving.local.control import start, stop
@@ -46,28 +43,6 @@ from financial_assets.serving.manifests import EXPERIMENT_NAME, experiment_manif
 PARTS = ("at-once", "steady", "rate")
 WARM_UP = 400
 ROUNDS, ROUND_S, LOWEST, STEP = 4, 2.0, 25.0, 1.3
-
-
-@dataclass
-class Load:
-    """What came of a series of requests."""
-
-    latencies: list[float] = field(default_factory=list)
-    errors: Counter[str] = field(default_factory=Counter)
-
-    async def ask(self, sender: Sender, number: int, scheduled: float) -> None:
-        """Send one request and keep what came of it."""
-        try:
-            await sender.send(number)
-        except Exception as error:  # whatever goes wrong is counted and printed
-            self.errors[f"{type(error).__name__}: {' '.join(str(error).split())[:150]}"] += 1
-        self.latencies.append(time.perf_counter() - scheduled)
-
-    def line(self, name: str) -> str:
-        """One row of the table."""
-        p50, p95, p99 = np.percentile(self.latencies, [50, 95, 99]) * 1e3
-        most = max(self.latencies) * 1e3
-        return f"{name:32}{len(self.latencies):9}{self.errors.total():8}{p50:9.1f}{p95:9.1f}{p99:9.1f}{most:9.1f}"
 
 
 def main() -> int:
@@ -122,8 +97,7 @@ async def measure(target: LocalTarget, options: argparse.Namespace) -> int:
     errors = 0
     try:
         await paced(gateway, 40.0, WARM_UP)
-        print(f"\n{'milliseconds from the schedule':32}{'requests':>9}{'errors':>8}", end="")
-        print("".join(f"{name:>9}" for name in ("p50", "p95", "p99", "max")), flush=True)
+        print(f"\n{'milliseconds from the schedule':32}{HEADING}", flush=True)
         if "at-once" in options.parts:
             errors += await at_once(gateway, options.at_once)
         if "steady" in options.parts:
@@ -134,22 +108,6 @@ async def measure(target: LocalTarget, options: argparse.Namespace) -> int:
     finally:
         for sender in (*gateway, direct):
             await sender.close()
-
-
-async def paced(senders: Sequence[Sender], rate: float, count: int, each_second: Any = lambda sent: None) -> Load:
-    """An open loop: each request is sent at its instant, however many are under way."""
-    load, tasks, began, second = Load(), set[asyncio.Task[None]](), time.perf_counter(), 0
-    for number in range(count):
-        scheduled = began + number / rate
-        await asyncio.sleep(max(scheduled - time.perf_counter(), 0))
-        task = asyncio.create_task(load.ask(senders[number % len(senders)], number, scheduled))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-        if time.perf_counter() - began >= second:
-            second += 1
-            each_second(number)
-    await asyncio.gather(*tasks)
-    return load
 
 
 async def steady(senders: Sequence[Sender], options: argparse.Namespace, pids: Mapping[str, int]) -> int:
@@ -167,32 +125,14 @@ async def steady(senders: Sequence[Sender], options: argparse.Namespace, pids: M
         load = await paced(senders, options.rate, count, sample)
         progress.update(task, completed=count)
     print(load.line(f"steady, {options.rate:.1f} a second"))
-    report_errors(load)
+    load.report_errors()
     samples = {name: np.array(values) for name, values in memory.items()}
     print("resident memory after the first fifth")
     for name, values in {**samples, "together": sum(samples.values(), np.zeros(1))}.items():
-        print(f"  {name:9} {slope(values[len(values) // 5 :])}")
+        print(f"  {name:9} {growth(values[len(values) // 5 :])}")
     tenths = " ".join(f"{part.mean():.1f}" for part in np.array_split(sum(samples.values(), np.zeros(1)), 10))
     print(f"  together, tenth by tenth of the whole time: {tenths} MiB", flush=True)
     return load.errors.total()
-
-
-def slope(memory: np.ndarray) -> str:
-    """Growth of a process that was looked at every second, with an interval that allows for the likeness of neighbours.
-
-    Memory moves in steps, so that samples near each other err alike; means of half a minute still do.
-    """
-    means = np.array([part.mean() for part in np.array_split(memory, max(len(memory) // 30, 8))])
-    size = f"{memory.mean():4.0f} MiB, {memory.min():.1f} to {memory.max():.1f}"
-    if not np.ptp(means):
-        return f"{size}: no change at all"
-    found = trend(means)
-    per_hour = 3600 * len(means) / len(memory)
-    low, high = per_hour * found.low, per_hour * found.high
-    verdict = "indistinguishable from 0" if low <= 0 <= high else "not 0"
-    return (
-        f"{size}; slope {per_hour * found.slope:+.2f} MiB an hour, 95 % interval {low:+.2f} to {high:+.2f}: {verdict}"
-    )
 
 
 async def at_once(senders: Sequence[Sender], count: int) -> int:
@@ -201,7 +141,7 @@ async def at_once(senders: Sequence[Sender], count: int) -> int:
         load, now = Load(), time.perf_counter()
         await asyncio.gather(*(load.ask(senders[number % len(senders)], number, now) for number in range(count)))
         print(load.line(f"{count} at once"), flush=True)
-        report_errors(load)
+        load.report_errors()
         total += load.errors.total()
     return total
 
@@ -225,11 +165,6 @@ async def highest_rates(ways: dict[str, Sequence[Sender]], limit_ms: float) -> N
     found = ", ".join(f"{name} {best[name]:.0f}" for name in ways)
     ratio = best["gateway"] / best["MLServer alone"] if best["MLServer alone"] else float("nan")
     print(f"highest rate a second with a p99 below {limit_ms:g} ms: {found}; ratio {ratio:.2f}")
-
-
-def report_errors(load: Load) -> None:
-    for text, count in load.errors.most_common(5):
-        print(f"  {count} times {text}")
 
 
 if __name__ == "__main__":

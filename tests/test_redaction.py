@@ -7,7 +7,7 @@ import traceback
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from financial_assets import redaction
@@ -89,6 +89,34 @@ def test_what_is_no_secret_stays(text: str) -> None:
 def test_an_address_may_be_malformed(value: str) -> None:
     assert "openS" not in redact_address(value)
     assert "ame99" not in redact_address(value)
+
+
+PIECES = st.sampled_from(
+    [
+        "http://",
+        "u:hunter2@h",
+        "?",
+        "&",
+        "=",
+        "token",
+        "password",
+        " ",
+        "AUTHORIZATION",
+        "authorızation",
+        ":",
+        "Bearer",
+        "ſ",
+    ]
+)
+
+
+@example("authorızation:hunter2")  # the dotless letter is an i to a pattern that ignores case, and not to lower()
+@given(st.lists(PIECES, max_size=12).map("".join))
+def test_no_pattern_is_left_out_where_it_would_find_something(text: str) -> None:
+    expected = redaction._WORD.sub(lambda match: redaction._Address.of(match[0]).shown, text)
+    for pattern in (redaction._PATH_QUERY, redaction._KEYWORD, redaction._HEADER):
+        expected = pattern.sub(r"\g<key>***", expected)
+    assert redact(text) == expected
 
 
 SECRETS = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), min_size=4, max_size=20)

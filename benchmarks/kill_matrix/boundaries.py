@@ -29,7 +29,8 @@ _TEMPORARY = re.compile(r"^\.(?P<name>.+)\.[a-z0-9_]{8}(\.[^.]*)?$")
 """As ``atomic_path`` names its temporary files."""
 VOLATILE = re.compile(
     r"[0-9a-f]{32}|(?<=m-)[0-9a-f]+|\d{8}T\d{6}Z|[0-9a-f]{8}-[0-9a-f-]{27}"
-    r"|(?<=/\.training\.)[a-z0-9_]{8}|(?<=/)[0-9a-f]{20}(?=\b)|(?<=-)[0-9a-f]{12}(?=\.(?:json|seal))"
+    # A temporary folder is called as what it becomes, a dot and eight characters.
+    r"|(?<=[a-z0-9_]\.)[a-z0-9_]{8}(?=/)|(?<=/)[0-9a-f]{20}(?=\b)|(?<=-)[0-9a-f]{12}(?=\.(?:json|seal))"
 )
 """Parts of names that change from run to run."""
 _TABLE = re.compile(r"^\s*(INSERT\s+INTO|INSERT\s+OR\s+\w+\s+INTO|UPDATE|DELETE\s+FROM)\s+\"?(\w+)", re.IGNORECASE)
@@ -59,6 +60,20 @@ class Boundary:
 
     def __str__(self) -> str:
         return f"{self.side} {self.kind} {self.name} #{self.occurrence}"
+
+    @property
+    def part(self) -> str:
+        """What is changed there, whichever of its files, models or sessions it is: many boundaries have one part.
+
+        Of files the uppermost folder, of a commit the database and the first table, of a request its last word.
+        """
+        if self.kind == "commit":
+            database, _, tables = self.name.partition(": ")
+            # MLflow makes its schema in half a hundred steps, each of which notes its version.
+            return f"{database}: {'schema' if 'alembic_version' in tables else tables.partition(',')[0]}"
+        if self.kind == "request":
+            return re.split(r"[ /]", self.name)[-1] if self.name[0].isupper() else self.name.partition(" ")[0]
+        return self.name.partition("/")[0]
 
     def to_json(self) -> str:
         """One line of JSON."""
@@ -92,6 +107,16 @@ def kill_at(point: Boundary) -> Reaction:
             os.kill(os.getpid(), signal.SIGKILL)
 
     return strike
+
+
+def touch_at(point: Boundary, path: Path) -> Reaction:
+    """Make a file at one boundary, and go on."""
+
+    def touch(boundary: Boundary) -> None:
+        if boundary == point:
+            path.touch()
+
+    return touch
 
 
 def disk_full_from(point: Boundary) -> Reaction:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import re
 import sqlite3
@@ -45,14 +46,17 @@ _TRAFFIC = ("guardrails", "traffic_digest", "digest")
 _ROUNDING = 1e-5
 _VOLATILE_ARRAYS = {
     *("panel.npy", "lineage.npy", "state.npy"),  # which writing of something else an array belongs to
-    *("sent_at.npy", "latency_s.npy", "longest.npy", "model.npy"),  # the times of requests, and the draw of the gateway
+    "longest.npy",  # times of requests
 }
+_DRAWN = ("model", "latency_s", "sent_at")
+"""Columns of kept requests that differ between runs: the draw of the gateway, and times."""
 _UNCOMPARED_TABLES = {
     "replay_locks",  # who sends, while it sends
     "prediction_log_version",
     "sealed_records",  # digests of the rows of the others, ids and instants among them
     "complete_sessions",  # which sessions need not be read again, noted by whoever reads them next
 }
+_AS_OF_THE_CLOCK = ("panel", "features")
 _RUN_TAGS = ("dagster.", "mlflow.", "financial_assets.owner.")
 _LITTER = re.compile(r"^\..+\.[a-z0-9_]{8}(\.[^.]*)?$")
 _OPEN = ("RUNNING", "SCHEDULED")
@@ -76,11 +80,24 @@ class Difference:
         return bool(self.lost or self.doubled or self.foreign)
 
 
-def compare(found: Holdings, undisturbed: Holdings) -> Difference:
-    """Row by row."""
+def compare(found: Holdings, undisturbed: Holdings, further: Holdings | None = None) -> Difference:
+    """Row by row.
+
+    Parameters
+    ----------
+    found
+        Of the state folder in which a run was broken off.
+    undisturbed
+        Of the one that nothing disturbed.
+    further
+        Of that one after another run. Panel and features reach as far as the market clock stood when a run began; a run
+        that goes on after another, which has moved the clock, takes them as far as this one.
+    """
     lost, doubled, foreign = list[str](), list[str](), list[str]()
     for part in sorted({*found, *undisturbed}):
         here, there = found.get(part, Counter()), undisturbed.get(part, Counter())
+        if further is not None and part in _AS_OF_THE_CLOCK:
+            there = there | (here & further.get(part, Counter()))
         lost += [f"{part}: {row}" for row in (there - here).elements()]
         for row in (here - there).elements():
             (doubled if there[row] else foreign).append(f"{part}: {row}")
@@ -105,9 +122,11 @@ def holdings(home: Path) -> Holdings:
         parts[f"signals/{path.name}"] = _rows(frame)
     parts["panel"] = _by_session(sorted((home / "panel").glob("*.npz")), "days", ("values", "valid", "adjusted"))
     parts["features"] = _by_session(sorted((home / "features").glob("features*.npz")), "sessions", ("values", "valid"))
+    kept_requests = home / "evidence" / "requests.npz"
     for pattern in ("evidence/*.npz", "drift/*.npz"):
         for path in sorted(home.glob(pattern)):
-            parts[path.relative_to(home).as_posix()] = _arrays(path)
+            rows = _kept_requests(path) if path == kept_requests else _arrays(path)
+            parts[path.relative_to(home).as_posix()] = rows
     for pattern in ("evidence/**/*.parquet", "models/baseline-predictions/**/*.parquet", "reports/**/*.parquet"):
         for path in sorted(home.glob(pattern)):
             if "load" not in path.parts:  # the times of requests
@@ -244,6 +263,20 @@ def _arrays(path: Path) -> Counter[str]:
             for name in archive.namelist()
             if name not in _VOLATILE_ARRAYS
         )
+
+
+def _kept_requests(path: Path) -> Counter[str]:
+    """The requests that the guardrails watch, but for what the gateway draws and how long it took."""
+    with zipfile.ZipFile(path) as archive:
+        state = json.loads(np.load(io.BytesIO(archive.read("state.npy"))).tobytes())
+        records = np.load(io.BytesIO(archive.read("rows.npy")))
+    # Texts are kept as numbers into these; a negative one is nothing.
+    texts = {name: (*distinct, None) for name, distinct in state["texts"].items()}
+    rows = (
+        {name: texts[name][record[name]] if name in texts else str(record[name]) for name in state["columns"]}
+        for record in records
+    )
+    return Counter(_text({name: value for name, value in row.items() if name not in _DRAWN}) for row in rows)
 
 
 def _text(row: Mapping[Any, Any]) -> str:

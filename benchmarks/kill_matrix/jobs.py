@@ -26,6 +26,10 @@ class Job:
         Snapshot that it starts from.
     brings_a_session
         Whether another run goes on where a complete one ended, instead of finding nothing to do.
+    moves_the_clock
+        Whether it moves the market clock after it has made panel and features.
+    of_a_part
+        Points of one kind and part, at most, where nobody asks for another number; ``None``: all names have their own.
     """
 
     name: str
@@ -33,6 +37,8 @@ class Job:
     work: Callable[[], int]
     starts: str = "built"
     brings_a_session: bool = False
+    moves_the_clock: bool = False
+    of_a_part: int | None = None
 
 
 def _dagster(*arguments: str) -> Callable[[], int]:
@@ -102,9 +108,11 @@ def jobs(replayed: int) -> dict[str, Job]:
             brings_a_session=True),
         Job("replay", f"financial-assets {' '.join(replay)}", _financial_assets(*replay)),
         Job("rollout", "what the asset rollout does with the latest decisions", carry_out, starts="won"),
-        Job("retrain", "dagster job execute -j retrain", _dagster("job", "execute", *DEFINITIONS, "-j", "retrain")),
+        Job("retrain", "dagster job execute -j retrain", _dagster("job", "execute", *DEFINITIONS, "-j", "retrain"),
+            of_a_part=2),
         Job("full_pipeline", "dagster job execute -j full_pipeline",
-            _dagster("job", "execute", *DEFINITIONS, "-j", "full_pipeline"), starts="empty"),
+            _dagster("job", "execute", *DEFINITIONS, "-j", "full_pipeline"), starts="empty",
+            moves_the_clock=True, of_a_part=2),
     )  # fmt: skip
     return {row.name: row for row in rows}
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks.kill_matrix import processes
-from benchmarks.kill_matrix.boundaries import Boundary, Reaction, disk_full_from, kill_at, record, watch
+from benchmarks.kill_matrix.boundaries import Boundary, Reaction, disk_full_from, kill_at, record, touch_at, watch
 from benchmarks.kill_matrix.holdings import Difference, Holdings, compare, holdings, left_open, litter
 from benchmarks.kill_matrix.jobs import Job
 from benchmarks.kill_matrix.world import World
 
-Fault = Literal["kill", "disk full"]
+Fault = Literal["kill", "disk full", "two at once"]
+FAULTS: tuple[Fault, ...] = ("kill", "disk full", "two at once")
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,8 @@ class Bench:
 
     def break_off(self, boundary: Boundary, fault: Fault) -> Outcome:
         """Break the job off, run it again, compare."""
+        if fault == "two at once":
+            return self._meet(boundary)
         began = time.monotonic()
         self.world.restore(self.job.starts)
         before = self._clock()
@@ -112,22 +115,61 @@ class Bench:
         if fault == "kill" and not broken.was_killed:
             return outcome("not reached" if broken.code == 0 else "failed", broken.output[-1500:])
         if fault == "disk full":
-            if broken.code not in (0, 1):
+            # What escapes a command is a traceback, which must tell of the disk as any message must.
+            if broken.code not in (0, 1, processes.FAILED):
                 return outcome("crashed", broken.output[-1500:])
             if "no space left" not in broken.output and "disk is full" not in broken.output:
                 return outcome("not told", broken.output[-1500:])
+        return outcome(*self._finished(2 if is_complete else 1))
+
+    def _meet(self, boundary: Boundary) -> Outcome:
+        """Start the job a second time when its first run comes to the boundary; both must end, and one of them well."""
+        began = time.monotonic()
+        self.world.restore(self.job.starts)
+        reached, logs = self.world.folder / "logs" / "reached", (self.world.log, self.world.log.with_name("second.log"))
+        reached.unlink(missing_ok=True)
+        first = processes.start(self._watched(touch_at(boundary, reached)), logs[0])
+        while not reached.exists() and processes.is_alive(first):
+            time.sleep(0.02)
+        second = processes.start(self._watched(), logs[1])
+        try:
+            ends = [processes.wait(first, logs[0], began)]
+        except (TimeoutError, KeyboardInterrupt):
+            processes.kill(second)
+            raise
+        ends.append(processes.wait(second, logs[1], began))
+
+        def outcome(verdict: str, *details: str) -> Outcome:
+            return Outcome(self.job.name, "two at once", boundary, verdict, details, time.monotonic() - began)
+
+        if not reached.exists():
+            return outcome("not reached", ends[0].output[-1500:])
+        good = [ended.code for ended in ends].count(0)
+        if any(ended.code not in (0, 1) for ended in ends) or not good:
+            return outcome("both fail", *(ended.output[-1500:] for ended in ends))
+        refused = [f"refused: {ended.output.strip()[-400:]}" for ended in ends if ended.code]
+        verdict, *details = self._finished(good + 1 if self.job.brings_a_session else 1)
+        return outcome(verdict, *details, *refused)
+
+    def _finished(self, runs: int) -> tuple[str, *tuple[str, ...]]:
+        """Verdict and details after another run, against so many that nothing disturbed."""
         again = self._run()
         if again.code != 0:
-            return outcome("next run fails", again.output[-3000:])
+            return "next run fails", again.output[-3000:]
         found, opened, left = self._ask(_looked_at)
-        difference = compare(found, self.undisturbed(2 if is_complete else 1))
+        difference = compare(found, self.undisturbed(runs))
+        if difference.foreign and self.job.moves_the_clock:
+            difference = compare(found, self.undisturbed(1), self.undisturbed(2))
         if difference:
-            return outcome(_verdict(difference), *_details(difference))
+            return _verdict(difference), *_details(difference)
         if opened:
-            return outcome("left open", *opened)
-        return outcome("equal", *(f"left until the next write: {name}" for name in left))
+            return "left open", *opened
+        return "equal", *(f"left until the next write: {name}" for name in left)
 
     def _run(self, reaction: Reaction | None = None, *, noting: bool = False) -> processes.Ended:
+        return processes.run(self._watched(reaction, noting=noting), self.world.log)
+
+    def _watched(self, reaction: Reaction | None = None, *, noting: bool = False) -> Callable[[], int]:
         home, work = self.world.home, self.job.work
         if noting:
             work = processes.note_modules(work, self.world.modules)
@@ -137,7 +179,7 @@ class Bench:
                 watch(home, reaction)
             return work()
 
-        return processes.run(watched, self.world.log)
+        return watched
 
     def _clock(self) -> str:
         path = self.world.home / "clock.json"

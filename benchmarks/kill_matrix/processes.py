@@ -50,6 +50,7 @@ def start(work: Callable[[], int], log: Path) -> int:
         return child
     code = FAILED
     try:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the matrix has a handler of its own
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
@@ -71,17 +72,30 @@ def _worked(work: Callable[[], int]) -> int:
 
 
 def wait(child: int, log: Path, began: float) -> Ended:
-    """Wait until a process of :func:`start` has ended; one that hangs is killed."""
-    while True:
-        ended, status = os.waitpid(child, os.WNOHANG)
-        if ended:
-            break
-        if time.monotonic() - began > _PATIENCE_S:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            raise TimeoutError(f"no end after {_PATIENCE_S:g} s; it said {log.read_text()[-2000:]}")
-        time.sleep(0.02)
+    """Wait until a process of :func:`start` has ended; one that hangs, or whose matrix is interrupted, is killed."""
+    try:
+        while True:
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                break
+            if time.monotonic() - began > _PATIENCE_S:
+                raise TimeoutError(f"no end after {_PATIENCE_S:g} s; it said {log.read_text()[-2000:]}")
+            time.sleep(0.02)
+    except (TimeoutError, KeyboardInterrupt):
+        kill(child)
+        raise
     return Ended(os.waitstatus_to_exitcode(status), log.read_text(errors="replace"), time.monotonic() - began)
+
+
+def kill(child: int) -> None:
+    """Kill a process of :func:`start` that nobody has waited for."""
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+
+
+def is_alive(child: int) -> bool:
+    """Whether a process of :func:`start` has not ended; it may still be waited for."""
+    return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
 
 def run(work: Callable[[], int], log: Path) -> Ended:

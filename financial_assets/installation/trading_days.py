@@ -111,6 +111,10 @@ class TradingDays(BaseModel):
         days, run = self._days(), self._run or TradingRun(f"replay-{os.getpid()}")
         is_mine = days.claim(run)
         try:
+            # Another run may have replayed since this one began. Nothing is left to send then, and what follows must
+            # not be evaluated as of a session that everybody else has left.
+            if self._run is not None and (now := self._clock().now()) > self.clock().now():
+                days.move(self._run, now)
             yield
         finally:
             if is_mine:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +30,8 @@ from financial_assets.serving.local.processes.process import ProcessSpec, packag
 
 _PROGRAMS = ("prometheus", "prometheus-alertmanager")  # of the Debian packages of the same names
 _NAMES = ("exporter", "prometheus", "alertmanager")
+_SNAPSHOT = "1m"
+"""How often Alertmanager writes down what it has sent and what is silenced: a killed one forgets what came after."""
 
 
 def configuration_folder() -> Path:
@@ -154,11 +157,16 @@ def _prepare(
     atomic_write_text(
         folder / "alertmanager.yml", receivers.render((configuration / "alertmanager.yml.j2").read_text())
     )
-    return _specs(folder, programs, ports, environment)
+    return _specs(folder, programs, ports, environment, interval)
+
+
+def _twice(duration: str) -> str:
+    """Two of a duration as Prometheus writes it, such as ``15s`` or ``1m30s``."""
+    return re.sub(r"\d+", lambda number: str(2 * int(number[0])), duration)
 
 
 def _specs(
-    folder: Path, programs: Mapping[str, str], ports: MonitoringPorts, settings: Mapping[str, str]
+    folder: Path, programs: Mapping[str, str], ports: MonitoringPorts, settings: Mapping[str, str], interval: str
 ) -> tuple[ProcessSpec, ...]:
     command = "from financial_assets.cli.main import main; main()"
     prometheus, alertmanager = f"{LOOPBACK}:{ports.prometheus}", f"{LOOPBACK}:{ports.alertmanager}"
@@ -177,6 +185,12 @@ def _specs(
                 f"--config.file={folder / 'prometheus.yml'}",
                 f"--storage.tsdb.path={folder / 'tsdb'}",
                 "--storage.tsdb.retention.time=90d",
+                # Alertmanager keeps alerts in memory alone: a restarted one has them again after so long. It takes four
+                # times as long for their end if it hears nothing, so that a restart of Prometheus must fit into that.
+                f"--rules.alert.resend-delay={_twice(interval)}",
+                # A restarted Prometheus remembers which alerts fired only where the rule waits longer than this. All
+                # others would wait anew, and be told as resolved and as a new incident though nothing has changed.
+                f"--rules.alert.for-grace-period={interval}",
                 f"--web.listen-address={prometheus}",
                 "--log.level=warn",
             ),
@@ -189,6 +203,7 @@ def _specs(
                 programs["prometheus-alertmanager"],
                 f"--config.file={folder / 'alertmanager.yml'}",
                 f"--storage.path={folder / 'alertmanager'}",
+                f"--data.maintenance-interval={_SNAPSHOT}",
                 f"--web.listen-address={alertmanager}",
                 "--cluster.listen-address=",  # alone: no port for others
                 "--log.level=warn",

@@ -219,7 +219,10 @@ def _must_wait(history: Sequence[PastRun], now: datetime, policy: RetrainingPoli
     busy = min((run for run in history if run.is_under_way(now)), key=lambda run: run.number, default=None)
     if busy is not None:
         return f"retraining {busy.run_id} is {busy.status}; one at a time"
-    ended = max((run.latest_end for run in history if not run.is_lost), default=None)
+    # An end that lies further ahead than a cool-down was noted by a clock that has been put right since: it would keep
+    # everybody waiting for as long as that clock was wrong.
+    ends = (run.latest_end for run in history if not run.is_lost)
+    ended = max((end for end in ends if end - now <= policy.cooldown), default=None)
     if ended is None or now >= ended + policy.cooldown:
         return None
     return (

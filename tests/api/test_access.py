@@ -82,6 +82,23 @@ def test_both_headers_are_taken_and_nothing_else(guarded: Callable[..., LocalCli
     assert client.get("/v1/signals", headers={"Authorization": f"Basic {key}"}).status_code == 401
 
 
+def test_every_route_is_closed_without_a_key_before_its_body_is_read(
+    guarded: Callable[..., LocalClient], path: Path
+) -> None:
+    add_key(path, "pm", ["signals"])
+    client = guarded()
+    documented = [
+        (method.upper(), where.replace("{ticker}", "AAA"))
+        for where, methods in client.get("/openapi.json").json()["paths"].items()
+        for method in methods
+        if where.startswith("/v1/")
+    ]
+    assert {*PATHS.values(), ("GET", "/v1/signals/AAA"), ("GET", "/v1/universe")} <= set(documented)
+    for method, where in documented:
+        answer = client.request(method, where, content=b"{" if method == "POST" else None)
+        assert code(answer) == (401, "no_key"), where
+
+
 def test_probes_metrics_and_the_page_need_no_key(guarded: Callable[..., LocalClient], path: Path) -> None:
     add_key(path, "pm", ["signals"])
     client = guarded()

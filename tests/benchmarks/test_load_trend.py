@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import numpy as np
 import pytest
 import statsmodels.api as sm
 
+from benchmarks.serving.pace import growth, paced
 from benchmarks.serving.trend import trend
 
 LENGTH, SERIES = 96, 300  # half minutes of an hour after its first fifth
@@ -55,3 +58,34 @@ def test_it_turns_with_its_series_and_scales_with_it() -> None:
     found, opposite = trend(values), trend(7.0 - 3.0 * values)
     assert opposite.slope == pytest.approx(-3.0 * found.slope)
     assert opposite.low == pytest.approx(-3.0 * found.high)
+
+
+def test_memory_grows_by_the_hour_and_a_flat_one_has_no_error() -> None:
+    seconds = np.arange(1800.0)
+    leaking = growth(100 + 12 * seconds / 3600 + np.random.default_rng(3).normal(0, 0.05, len(seconds)))
+    assert leaking.slope == pytest.approx(12, abs=0.5)
+    assert 0 < leaking.error < 1
+    assert leaking.low > 0
+    assert "not 0" in str(leaking)
+    flat = growth(np.full(60, 7.0))
+    assert (flat.slope, flat.error, flat.low) == (0, 0, 0)
+    assert "no change" in str(flat)
+
+
+def test_an_open_loop_sends_all_at_their_instants_and_counts_what_fails() -> None:
+    class Sender:
+        def __init__(self) -> None:
+            self.sent: list[int] = []
+
+        async def send(self, number: int) -> None:
+            self.sent.append(number)
+            await asyncio.sleep(0.2)  # longer than the instants are apart: it waits for nobody
+            if number % 4 == 0:
+                raise OSError("refused")
+
+    one, other = Sender(), Sender()
+    load = asyncio.run(paced([one, other], rate=200.0, count=10))
+    assert (one.sent, other.sent) == ([0, 2, 4, 6, 8], [1, 3, 5, 7, 9])
+    assert dict(load.errors) == {"OSError: refused": 3}
+    assert len(load.latencies) == 10
+    assert min(load.latencies) >= 0.19

@@ -196,6 +196,17 @@ def test_a_queued_run_may_wait_and_a_killed_one_blocks_nobody_for_ever() -> None
     assert ask([alert()], late, policy=eager).request is None, "the time in the queue is not running time"
 
 
+def test_a_machines_clock_that_was_put_right_keeps_nobody_waiting() -> None:
+    """A day ahead is within what a cool-down may be; a year ahead cannot be."""
+    ahead = run("succeeded", CHALLENGER, hours=-23)
+    assert "RETRAIN_COOLDOWN_HOURS=24" in reasons(ask([alert()], ahead))
+    year = run("succeeded", CHALLENGER, hours=-365 * 24)
+    assert ask([alert()], year).request is not None
+    recent = run("succeeded", CHALLENGER, hours=2, number=2)
+    assert "the last retraining ended at 2026-11-21 10:10" in reasons(ask([alert()], year, recent))
+    assert "an incident is answered once" in reasons(ask([alert()], run("succeeded", hours=-365 * 24)))
+
+
 @pytest.mark.parametrize(
     ("status", "own"), [("succeeded", CHALLENGER), ("failed", CHALLENGER), ("succeeded", None), ("failed", CHAMPION)]
 )

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 
-from financial_assets.api.access import needs
+from financial_assets.api.access import route_class
 from financial_assets.api.errors import ApiError, Problem
 from financial_assets.api.routes.common import errors
 from financial_assets.api.schemas.judge import (
@@ -27,9 +27,8 @@ from financial_assets.experiment.judge.series import Outcome
 from financial_assets.experiment.judge.store import JudgeStore, RegisteredPlan
 from financial_assets.experiment.judge.verdict import judge_nothing
 
-router = APIRouter(prefix="/v1/judge", tags=["judge"])
-_JUDGES = Depends(needs("judge"))
-_READS = Depends(needs("verdicts", "judge"))
+router = APIRouter(prefix="/v1/judge", tags=["judge"], route_class=route_class("verdicts", "judge"))
+_registration = APIRouter(route_class=route_class("judge"))
 
 PlanPath = Annotated[str, Path(max_length=128, description="Name of the plan")]
 
@@ -46,9 +45,8 @@ def now_of(request: Request) -> datetime:
     return clock()
 
 
-@router.put(
+@_registration.put(
     "/plans/{name}",
-    dependencies=[_JUDGES],
     responses=errors(409, 413, 422) | {201: {"model": PlanAnswer, "description": "Registered"}},
 )
 async def register(request: Request, response: Response, name: PlanPath, plan: JudgePlan) -> PlanAnswer:
@@ -58,19 +56,22 @@ async def register(request: Request, response: Response, name: PlanPath, plan: J
     return _plan_answer(found)
 
 
-@router.get("/plans/{name}", dependencies=[_READS], responses=errors(404))
+router.include_router(_registration)
+
+
+@router.get("/plans/{name}", responses=errors(404))
 async def plan(request: Request, name: PlanPath) -> PlanAnswer:
     """A registered plan, by name or digest."""
     return _plan_answer(await asyncio.to_thread(store_of(request).find, name))
 
 
-@router.get("/plans/{name}/verdict", dependencies=[_READS], responses=errors(404))
+@router.get("/plans/{name}/verdict", responses=errors(404))
 async def verdict(request: Request, name: PlanPath) -> JudgeAnswer:
     """The verdict that is kept: of the series that were sent last, or the one that was reached before."""
     return await kept_verdict(request, name, None)
 
 
-@router.post("", dependencies=[_READS], responses=errors(404, 409, 413, 422))
+@router.post("", responses=errors(404, 409, 413, 422))
 async def judge(request: Request, asked: JudgeRequest) -> JudgeAnswer:
     """Judge two series by a registered plan. Poll as often as you like, and stop when you like.
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Request
+from fastapi import APIRouter, Path, Request
 
-from financial_assets.api.access import needs
+from financial_assets.api.access import route_class
 from financial_assets.api.errors import ApiError, Problem
 from financial_assets.api.routes.common import errors
 from financial_assets.api.routes.judge import PlanPath, kept_verdict, store_of
@@ -27,7 +27,7 @@ from financial_assets.api.schemas.judge import (
     KayentaScore,
 )
 
-router = APIRouter(prefix="/v1/judge", tags=["judge"], dependencies=[Depends(needs("verdicts", "judge"))])
+router = APIRouter(prefix="/v1/judge", tags=["judge"], route_class=route_class("verdicts", "judge"))
 
 _CLOSED = {
     "rollout": "rolled_back",

@@ -6,9 +6,9 @@ from dataclasses import asdict
 from datetime import date
 
 import numpy as np
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 
-from financial_assets.api.access import needs
+from financial_assets.api.access import route_class
 from financial_assets.api.errors import ApiError, Problem
 from financial_assets.api.routes.common import SessionDate, errors, refuse_ticker, served, sessions_of
 from financial_assets.api.routes.valuation import market_values, warnings_about
@@ -25,7 +25,7 @@ from financial_assets.api.sessions import ServedSession
 from financial_assets.errors import InfeasibleError
 from financial_assets.installation import Installation
 
-router = APIRouter(prefix="/v1", dependencies=[Depends(needs("portfolio"))])
+router = APIRouter(prefix="/v1", route_class=route_class("portfolio"))
 
 
 @router.post("/portfolio", responses=errors(404, 413, 422), tags=["portfolio"])

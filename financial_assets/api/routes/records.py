@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Query, Request
 
-from financial_assets.api.access import needs
+from financial_assets.api.access import route_class
 from financial_assets.api.routes.common import errors, sessions_of
 from financial_assets.api.schemas.records import DecisionRecord, Decisions, ModelArm, Models
 from financial_assets.installation.ab_test import ABTestState
 from financial_assets.monitoring.metrics import open_log
 
-router = APIRouter(prefix="/v1", dependencies=[Depends(needs("records"))])
+router = APIRouter(prefix="/v1", route_class=route_class("records"))
 
 
 @router.get("/decisions", responses=errors(422), tags=["records"])

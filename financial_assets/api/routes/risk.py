@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 
-from financial_assets.api.access import needs
+from financial_assets.api.access import route_class
 from financial_assets.api.errors import ApiError
 from financial_assets.api.routes.common import SessionDate, errors, served, sessions_of
 from financial_assets.api.routes.valuation import market_values, warnings_about
@@ -25,7 +25,7 @@ from financial_assets.api.sessions import ServedSession
 from financial_assets.portfolio.joint_risk.measures import TailRisk
 from financial_assets.workflows.desk.risk import HorizonRisk
 
-router = APIRouter(prefix="/v1", dependencies=[Depends(needs("risk"))])
+router = APIRouter(prefix="/v1", route_class=route_class("risk"))
 
 
 @router.post("/risk", responses=errors(404, 413, 422), tags=["risk"])

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 
-from financial_assets.api.access import needs
+from financial_assets.api.access import route_class
 from financial_assets.api.answers import signals_answer
 from financial_assets.api.errors import ApiError
 from financial_assets.api.routes.common import (
@@ -29,7 +29,7 @@ from financial_assets.api.schemas.signals import (
 )
 from financial_assets.errors import TrainingError
 
-router = APIRouter(prefix="/v1", dependencies=[Depends(needs("signals"))])
+router = APIRouter(prefix="/v1", route_class=route_class("signals"))
 Symbol = Annotated[str, Path(min_length=1, max_length=32, description="Ticker of the universe; case does not matter")]
 _LONGEST = 32
 
