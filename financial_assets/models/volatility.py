@@ -146,7 +146,7 @@ def _with_positive_slopes(logs: np.ndarray, target: np.ndarray) -> np.ndarray:
     from scipy.optimize import nnls  # a part of a second, for the few fits that need it
 
     means, mean = logs.mean(axis=0), target.mean()
-    triangle = np.linalg.qr(np.column_stack([logs - means, target - mean]), mode="r")
+    triangle = np.asarray(np.linalg.qr(np.column_stack([logs - means, target - mean]), mode="r"))
     slopes, _ = nnls(triangle[:, :-1], triangle[:, -1])
     return np.concatenate([[mean - means @ slopes], slopes])
 

@@ -49,7 +49,7 @@ _EARLIER: Mapping[str, Mapping[str, str]] = {
     "307600a670a9ea01": {},
     "e67d063b89cf853c": {},
     "2544ae2faaa80bb5": {"2.13.0+cpu": "fdc645e19e6c0fbd"},
-    "2383344769fed4bf": {},
+    "9136578123c59c17": {},
 }
 """Per source version and version of torch, the earlier code version that gives the same weights, bit for bit.
 
