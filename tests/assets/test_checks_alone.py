@@ -10,11 +10,13 @@ import pandas as pd
 import pytest
 
 from financial_assets.assets.checks.checkable import checkable_asset
+from financial_assets.assets.external import make_external_asset
 from financial_assets.assets.features import features
 from financial_assets.assets.market import price_panel, raw_prices
 from financial_assets.definitions import defs
 from financial_assets.features.graph import FeaturePanel
 from financial_assets.market.store import PriceStore
+from financial_assets.models.external.card import ExternalModel
 from financial_assets.resources import Market
 from tests.assets.alone import execute_checks, verdicts
 from tests.assets.conftest import Outcome
@@ -164,3 +166,10 @@ def test_an_asset_without_one_of_its_checks_leaves_that_out() -> None:
     assert list(verdicts(result, numbers)) == ["odd"]
     (made,) = result.asset_materializations_for_node("numbers")
     assert made.metadata["count"].value == 2
+
+
+def test_an_external_model_may_have_a_hyphen_in_its_name(tmp_path: Path) -> None:
+    """Its asset is called as its file; Dagster's steps may not be."""
+    asset = make_external_asset(ExternalModel(tmp_path / "house-of-cards.onnx"))
+    assert asset.key == dg.AssetKey(["external", "house-of-cards"])
+    assert asset.op.name == "external__house_of_cards"

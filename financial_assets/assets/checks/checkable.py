@@ -67,7 +67,7 @@ def checkable_asset(
                 yield from _asked_for(result, checks)
 
         return dg.multi_asset(
-            name="__".join(asset_key.path),
+            name=asset_key.to_python_identifier(),
             specs=[
                 dg.AssetSpec(
                     asset_key,
