@@ -65,9 +65,11 @@ def test_a_new_ensemble_weighs_all_alike() -> None:
 
 
 def test_who_is_right_gets_the_weight(data: TrainingData) -> None:
-    """One member knows how wide outcomes are, the other takes them for ten times as wide."""
+    """One member knows how wide outcomes are, the other takes them for ten times as wide, on calm and on wild days."""
     network = EnsembleNetwork({"right": Constant(0.0), "wrong": Constant(0.0, width=10.0)})
-    details = fit_ensemble(network, VARIANTS["ensemble"], data, seed=1)
+    calm_or_wild = torch.exp(0.5 * torch.randn(data.volatility.shape[:2], generator=torch.Generator().manual_seed(0)))
+    varied = replace(data, volatility=data.volatility * calm_or_wild[..., None])
+    details = fit_ensemble(network, VARIANTS["ensemble"], varied, seed=1)
     weights = network.weights
     assert bool((weights >= 0).all())
     assert bool(torch.allclose(weights.sum(dim=-1), torch.ones(4, TERCILES)))
@@ -78,6 +80,19 @@ def test_who_is_right_gets_the_weight(data: TrainingData) -> None:
     assert details["weight of right in multiples"] == pytest.approx(float(weights[multiples, 1, 0]))
     assert details["spread of the members' probabilities"] == 0.0
     assert bool((network.centres.diff() > 0).all())
+
+
+def test_forecasts_that_never_vary_have_weights_of_one_tercile(data: TrainingData) -> None:
+    """A market whose days are all alike has no terciles; whatever comes later is still answered."""
+    network = EnsembleNetwork({"right": Constant(0.0), "wrong": Constant(0.0, width=10.0)})
+    fit_ensemble(
+        network, VARIANTS["ensemble"], replace(data, volatility=torch.full_like(data.volatility, 0.01)), seed=1
+    )
+    assert bool(torch.allclose(network.weights.sum(dim=-1), torch.ones(4, TERCILES)))
+    assert bool((network.centres.diff() > 0).all())
+    for volatility in (0.001, 0.01, 0.1):
+        answer = network(torch.zeros(3, 1, 1), torch.full((3, 2), volatility))
+        assert all(bool(torch.isfinite(each).all()) for each in answer if each is not None)
 
 
 def test_members_that_answer_nan_are_refused(data: TrainingData) -> None:
