@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from logs import CUTOFF, BySession, World, make_world
+from prediction_logs import CUTOFF, BySession, World, make_world
 from table import Goal, Row, main, verdict
 
 from financial_assets.experiment.decision.history import EvidenceHistory

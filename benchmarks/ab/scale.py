@@ -23,7 +23,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
-from logs import BySession, World, make_world, write
+from prediction_logs import BySession, World, make_world, write
 from table import Goal, Row, main, verdict
 
 from financial_assets.experiment.decision.evidence import gather
