@@ -44,7 +44,7 @@ def freshness_policy() -> dg.FreshnessPolicy:
 class RawPricesConfig(dg.Config):
     """Which session the run works on, and how far the data cut-off moves.
 
-    The universe is no setting of a run, but of the state folder: another one is another FINANCIAL_ASSETS_HOME.
+    The universe belongs to the state folder, not to a run: for another one, set another FINANCIAL_ASSETS_HOME.
     """
 
     advance_sessions: int = Field(

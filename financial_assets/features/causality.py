@@ -104,7 +104,7 @@ def stored_violations(
             short = graph(torch.from_numpy(panel.values[known, :, : cut + 1]))[..., -1]
             expected = torch.from_numpy(stored.values[known, :, cut])
             spots = [(int(row), cut) for row in known]
-            failures += _differences(graph, panel, spots, expected, short, "is stored otherwise than its bars give it")
+            failures += _differences(graph, panel, spots, expected, short, "differs from what its bars give")
     return pd.DataFrame(failures, columns=list(_COLUMNS))
 
 

@@ -1,7 +1,7 @@
 """From two series to the differences that count: one per day, incident or request, positive if the candidate is better.
 
-Only what is complete becomes a unit. A day of which a part is known says something else every minute, and whoever may
-stop at the best of these minutes is no longer playing a fair game; the same day as a whole is fair.
+Only what is complete becomes a unit. The mean of an unfinished day changes with every answer: stopping at its best
+moment would bias the test, which the mean of the whole day does not.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ graph of one's own: bars in, four heads out, everything that was fitted inside.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import numpy as np
@@ -29,12 +30,12 @@ _MOMENTUM = 0.05
 """Of the logit per unit of the month's move: direction is not what these models are about, but must not be constant."""
 
 
-class Volatility(nn.Module):
+class Volatility(nn.Module, ABC):
     """A forecast of the daily volatility from a window."""
 
+    @abstractmethod
     def forward(self, bars: Tensor) -> Tensor:
         """From bars ``[batch, 256, channel]`` to the daily volatility over ``HORIZONS``: ``[batch, horizon]``."""
-        raise NotImplementedError
 
 
 class WeightedVolatility(Volatility):
